@@ -1,0 +1,240 @@
+"""The calibration record: one set of integers that three formats serialize.
+
+A record says how every tensor of a deploy graph is quantized. Real value = (q - zero_point) * scale:
+
+activations  q in 0..255, one scale and zero point per node (int8 TFLite stores q - 128, zero_point - 128)
+weights      q in -127..127, zero point 0, one scale per output channel (s_w)
+biases       q int32, zero point 0, scale s_x * s_w, with s_x the scale of the convolution's input
+
+Weights and biases follow from the record in one function, `conv_integers`; nothing else rounds them.
+
+O, I     output and input channels
+kh, kw   kernel height and width
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fcos_edge.errors import CheckpointError
+from fcos_edge.quantize.graph import Activation, Conv, Graph, Input, Resize
+from fcos_edge.runtime import FloatArray
+from fcos_edge.spec import check_keys, check_version
+
+Int8Array = npt.NDArray[np.int8]
+Int32Array = npt.NDArray[np.int32]
+
+RECORD_VERSION = (1, 0)
+WEIGHT_LIMIT = 127  # -128 is left out: the range is symmetric, as TFLite demands
+BIAS_LIMIT = 1 << 30  # half of int32: the other half is left to the products
+# A channel this much weaker than its layer's strongest cannot move an 8-bit output: a finer scale for it
+# only leads to denormal requantization factors.
+WEAKEST_CHANNEL = 2.0**-24
+SCALE_RANGE = (2.0**-64, 2.0**64)  # scales outside overflow float32 in the runtimes' products
+
+
+@dataclass(frozen=True)
+class Point:
+    """How one tensor is quantized.
+
+    scale       a float32 value, > 0
+    zero_point  0..255
+    """
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """All decisions of a calibration.
+
+    points           node name -> quantization of its output
+    weight_scales    convolution name -> (O,) float32
+    float_nodes      convolutions computed in float: input dequantized, output quantized
+    picture_sha256   of the decoded pictures it was calibrated on, sorted
+    rounded_weights  convolution name -> (O, I / groups, kh, kw) int8, where the rounding was learned
+    """
+
+    points: Mapping[str, Point]
+    weight_scales: Mapping[str, FloatArray]
+    float_nodes: tuple[str, ...] = ()
+    picture_sha256: tuple[str, ...] = ()
+    rounded_weights: Mapping[str, Int8Array] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values; `from_dict` reads it back, float32 scales to the bit."""
+        return {
+            "version": "{}.{}".format(*RECORD_VERSION),
+            "points": {name: [_short(p.scale), p.zero_point] for name, p in sorted(self.points.items())},
+            "weight_scales": {name: list(map(_short, s)) for name, s in sorted(self.weight_scales.items())},
+            "float_nodes": sorted(self.float_nodes),
+            "picture_sha256": sorted(self.picture_sha256),
+            "rounded_weights": {
+                name: {"shape": list(w.shape), "int8": base64.b64encode(w.astype(np.int8).tobytes()).decode()}
+                for name, w in sorted(self.rounded_weights.items())
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, document: object) -> Record:
+        """Read what `to_dict` wrote. Raises CheckpointError or SpecError for anything else."""
+        _require(isinstance(document, dict), "expected a JSON object")
+        assert isinstance(document, dict)
+        values = dict(document)
+        check_version("calibration record", values.pop("version", None), RECORD_VERSION)
+        check_keys("calibration record", values, {f.name for f in fields(cls)})
+        for key in ("points", "weight_scales", "rounded_weights"):
+            _require(isinstance(values[key], dict), f"{key} must be an object")
+        for key in ("float_nodes", "picture_sha256"):
+            is_list = isinstance(values[key], list) and all(isinstance(v, str) for v in values[key])
+            _require(is_list, f"{key} must be a list of text")
+        is_hash = all(re.fullmatch("[0-9a-f]{64}", digest) for digest in values["picture_sha256"])
+        _require(is_hash, "picture_sha256 must hold SHA-256 digests")
+        return cls(
+            points={name: _read_point(name, v) for name, v in values["points"].items()},
+            weight_scales={name: _read_scales(name, v) for name, v in values["weight_scales"].items()},
+            float_nodes=tuple(values["float_nodes"]),
+            picture_sha256=tuple(values["picture_sha256"]),
+            rounded_weights={name: _read_int8(name, v) for name, v in values["rounded_weights"].items()},
+        )
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the record's canonical JSON, hexadecimal."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class ConvIntegers:
+    """One convolution as every format stores it.
+
+    weight        (O, I / groups, kh, kw) int8, -127..127
+    bias          (O,) int32
+    weight_scale  (O,) float32, s_w
+    bias_scale    (O,) float32, s_x * s_w rounded to float32
+    """
+
+    weight: Int8Array
+    bias: Int32Array
+    weight_scale: FloatArray
+    bias_scale: FloatArray
+
+
+def conv_integers(conv: Conv, record: Record) -> ConvIntegers:
+    """Round the weights and biases of one convolution: half to even, in float64.
+
+    Raises CheckpointError where the record does not fit the convolution.
+    """
+    scale = record.weight_scales.get(conv.name)
+    _require(scale is not None and scale.shape == conv.bias.shape, f"no weight scales fit {conv.name}")
+    _require(conv.inputs[0] in record.points, f"{conv.inputs[0]} has no scale")
+    assert scale is not None
+    bias_scale = np.float32(record.points[conv.inputs[0]].scale) * scale
+    weight = record.rounded_weights.get(conv.name)
+    if weight is None:
+        rounded = np.rint(conv.weight.astype(np.float64) / scale.astype(np.float64)[:, None, None, None])
+        weight = np.clip(rounded, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+    _require(weight.shape == conv.weight.shape, f"the rounded weights of {conv.name} have another shape")
+    bias = np.rint(conv.bias.astype(np.float64) / bias_scale.astype(np.float64))
+    worst = float(np.abs(bias).max(initial=0.0))
+    # The scale is a rounded float32, so that the bias may exceed the limit by a few parts in 1e7.
+    _require(worst <= BIAS_LIMIT * (1 + 1e-6), f"a bias of {conv.name} is {worst:.3g}, above {BIAS_LIMIT}")
+    return ConvIntegers(weight, bias.astype(np.int32), scale, bias_scale)
+
+
+def weight_scales(conv: Conv, input_scale: float) -> FloatArray:
+    """Scales per output channel, (O,) float32: the largest |weight| becomes 127.
+
+    Never below |bias| / (input_scale * 2^30): a dead channel has tiny weights, and its bias would
+    overflow int32.
+    """
+    largest = np.abs(conv.weight.astype(np.float64)).reshape(len(conv.weight), -1).max(axis=1)
+    floor = np.abs(conv.bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
+    strongest = float(largest.max()) or 1.0
+    scales: FloatArray = np.maximum.reduce(
+        [largest / WEIGHT_LIMIT, floor, np.full_like(floor, strongest / WEIGHT_LIMIT * WEAKEST_CHANNEL)]
+    ).astype(np.float32)
+    return scales
+
+
+def quantized_bounds(activation: Activation, point: Point) -> tuple[int, int]:
+    """The smallest and largest q that the activation lets through, within 0..255."""
+    if activation == "none":
+        return 0, 255
+    if activation == "relu":
+        return point.zero_point, 255
+    return point.zero_point, min(255, point.zero_point + round(6.0 / point.scale))
+
+
+def check_record(graph: Graph, record: Record) -> None:
+    """Raise CheckpointError unless the record fits the graph."""
+    names = {node.name for node in graph.nodes}
+    convs = {node.name for node in graph.nodes if isinstance(node, Conv)}
+    for what, wanted, found in (("points", names, record.points), ("weights", convs, record.weight_scales)):
+        odd = sorted(wanted ^ set(found))
+        _require(not odd, f"its {what} do not fit the network: {odd[:1]} is in only one of them")
+    _require(set(record.float_nodes) <= convs, "a node kept in float is no convolution of the network")
+    for node in graph.nodes:
+        point = record.points[node.name]
+        if isinstance(node, Conv):
+            conv_integers(node, record)
+        elif isinstance(node, Resize):
+            _require(point == record.points[node.inputs[0]], f"{node.name} is not quantized as its input is")
+        elif isinstance(node, Input) and node.uniform:
+            _require(point == Point(*node.uniform), f"{node.name} is not quantized as the picture is")
+
+
+def _short(scale: float) -> float:
+    """The shortest decimal that names this float32: 9 digits instead of 17, and no bit lost."""
+    return float(str(np.float32(scale)))
+
+
+def _read_scale(name: str, value: object) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    _require(is_number, f"a scale of {name} is no number")
+    assert isinstance(value, int | float)
+    _require(SCALE_RANGE[0] <= value <= SCALE_RANGE[1], f"a scale of {name} is {value:.3g}")
+    return float(np.float32(value))
+
+
+def _read_point(name: str, value: object) -> Point:
+    _require(isinstance(value, list) and len(value) == 2, f"the point {name} must be [scale, zero point]")
+    assert isinstance(value, list)
+    is_zero_point = isinstance(value[1], int) and not isinstance(value[1], bool) and 0 <= value[1] <= 255
+    _require(is_zero_point, f"the zero point of {name} must be an integer in 0..255")
+    return Point(_read_scale(name, value[0]), value[1])
+
+
+def _read_scales(name: str, value: object) -> FloatArray:
+    _require(isinstance(value, list) and len(value) > 0, f"the weight scales of {name} must be a list")
+    assert isinstance(value, list)
+    return np.array([_read_scale(name, scale) for scale in value], np.float32)
+
+
+def _read_int8(name: str, value: object) -> Int8Array:
+    unreadable = f"the rounded weights of {name} cannot be read"
+    _require(isinstance(value, dict) and set(value) == {"shape", "int8"}, unreadable)
+    assert isinstance(value, dict)
+    try:
+        weights = np.frombuffer(base64.b64decode(value["int8"], validate=True), np.int8)
+        weights = weights.reshape([int(side) for side in value["shape"]])
+    except (TypeError, ValueError):  # binascii.Error is a ValueError
+        raise CheckpointError(f"calibration record: {unreadable}; calibrate again with --data") from None
+    _require(weights.ndim == 4 and weights.size > 0 and int(weights.min()) >= -WEIGHT_LIMIT, unreadable)
+    return weights
+
+
+def _require(condition: bool, found: str) -> None:
+    if not condition:
+        raise CheckpointError(f"calibration record: {found}; calibrate again with --data")
