@@ -1,0 +1,1 @@
+"""Training of FCOS detectors: data, targets, losses, loop, checkpoints, evaluation. Needs torch."""

@@ -1,0 +1,93 @@
+"""What a training run is: frozen values, saved as JSON with every result."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from fcos_edge.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that the shape of the network depends on.
+
+    mean, std  per RGB channel, of pixels 0..255; those that the backbone was trained with
+    """
+
+    num_classes: int
+    backbone: str = "efficientnet_lite0"
+    fpn_channels: int = 96
+    tower_depth: int = 3
+    strides: tuple[int, ...] = (8, 16, 32, 64, 128)
+    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """`p3`, `p4`, ... as `ModelSpec.level_names`."""
+        return tuple(f"p{stride.bit_length() - 1}" for stride in self.strides)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> NetworkConfig:
+        """Read what `to_dict` wrote, also after JSON made lists of the tuples."""
+        if unknown := set(document) - {f.name for f in fields(cls)}:
+            raise CheckpointError(f"network config: unknown key {sorted(unknown)[0]!r}; update fcos-edge")
+        try:
+            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+        except TypeError as error:
+            raise CheckpointError(f"network config: {error}") from None
+
+
+@dataclass(frozen=True)
+class AssignConfig:
+    """Which locations learn which box.
+
+    ranges         per level, the largest of l, t, r, b in input pixels must lie in it; both ends belong
+    center_radius  in strides: only locations this near a box's centre are positive; 0: the whole box
+    """
+
+    ranges: tuple[tuple[float, float], ...] = (
+        (0, 64), (64, 128), (128, 256), (256, 512), (512, float("inf")),
+    )  # fmt: skip
+    center_radius: float = 1.5
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    input_hw         pixels; pictures are cropped and letterboxed to it
+    losses           "improved": GIoU weighted by center-ness; "paper": -ln IoU, unweighted
+    learning_rate    at the reference batch of 16, of AdamW; cosine decay to 1 % after a linear warm-up
+    backbone_factor  the backbone's learning rate, as a factor of the others'
+    freeze_stages    backbone stages that do not train, the stem counts as one
+    ema_decay        of the exponential moving average of the weights, which is what is released
+    """
+
+    network: NetworkConfig
+    input_hw: tuple[int, int] = (320, 320)
+    assign: AssignConfig = field(default_factory=AssignConfig)
+    losses: Literal["improved", "paper"] = "improved"
+    epochs: int = 30
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    backbone_factor: float = 0.5
+    weight_decay: float = 0.02
+    warmup_steps: int = 200
+    freeze_stages: int = 3
+    ema_decay: float = 0.998
+    clip_norm: float = 5.0
+    seed: int = 0
+    max_images: int = 0  # 0: all
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values (an infinite range end becomes the text "inf")."""
+        document = asdict(self)
+        document["assign"]["ranges"] = [
+            [low, "inf" if high == float("inf") else high] for low, high in self.assign.ranges
+        ]
+        return document

@@ -1,0 +1,35 @@
+"""The FCOS network (arXiv 1904.01355): backbone, feature pyramid, shared head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from fcos_edge.train.backbones import build_backbone
+from fcos_edge.train.config import NetworkConfig
+from fcos_edge.train.fpn import Fpn
+from fcos_edge.train.head import FcosHead
+from fcos_edge.train.layers import Normalize
+
+
+class Fcos(nn.Module):
+    """Pictures (N, 3, H, W) float32, RGB, 0..255 -> raw maps by output name, NCHW.
+
+    The names and their order are `ModelSpec.output_names`.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, *, pretrained: bool = False, weights_path: Path | None = None
+    ) -> None:
+        super().__init__()
+        self.normalize = Normalize(config.mean, config.std)
+        self.backbone = build_backbone(config.backbone, pretrained=pretrained, weights_path=weights_path)
+        self.fpn = Fpn(self.backbone.channels, config.fpn_channels, len(config.strides))
+        self.head = FcosHead(
+            config.fpn_channels, config.num_classes, config.level_names, config.tower_depth
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps: dict[str, Tensor] = self.head(self.fpn(self.backbone(self.normalize(images))))
+        return maps
