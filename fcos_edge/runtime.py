@@ -10,12 +10,21 @@ A runtime is one file in `runtimes/`: it runs a network, and changes layout and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+
+from fcos_edge.artifact import ArtifactInfo
+from fcos_edge.errors import RuntimeUnavailableError
+from fcos_edge.spec import ModelSpec
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -59,3 +68,78 @@ class AsyncRuntime(Runtime, Protocol):
     def submit(self, images: UInt8Array) -> None: ...
 
     def wait(self) -> RawOutputs: ...
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a runtime is to run a file.
+
+    threads  at least 1
+    device   in the runtime's own words: OpenVINO's `GPU`, ONNX Runtime's `CUDA`, a TFLite delegate's
+             path; None is the CPU
+    is_fast  the runtime may compute in a narrower float than float32
+    """
+
+    threads: int
+    device: str | None = None
+    is_fast: bool = False
+
+
+class RuntimeFile(Protocol):
+    """What a file in `runtimes/` holds. Its package is imported by `load`, and nowhere else."""
+
+    # Suffix -> how to read the JSON document in such a file. The first is the runtime's own format.
+    READERS: Mapping[str, Callable[[Path], str]]
+    # Packages that it can work with, as imported, the best first; empty: it needs none.
+    PACKAGES: Sequence[str]
+    # What to install: `pip install` + this; "" where there is nothing to install.
+    REQUIREMENT: str
+    # `platform.machine()` of the computers where it comes first.
+    FIRST_ON: Sequence[str]
+
+    def load(self, path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> Runtime:
+        """Raises ArtifactError for a file that it cannot run, RuntimeUnavailableError for a device."""
+        ...
+
+
+def runtime_names() -> tuple[str, ...]:
+    """The runtimes there are, installed or not: the files in `runtimes/`."""
+    from fcos_edge import runtimes
+
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(runtimes.__path__)))
+
+
+def find_runtime(name: str) -> RuntimeFile:
+    """The runtime called `name`, installed or not. Raises RuntimeUnavailableError for an unknown name."""
+    if name not in runtime_names():
+        raise RuntimeUnavailableError(f"runtime {name!r} is none of {', '.join(runtime_names())}")
+    return cast(RuntimeFile, importlib.import_module(f"fcos_edge.runtimes.{name}"))
+
+
+def installed_package(runtime: RuntimeFile) -> str | None:
+    """The installed package that `runtime` would use, "" where it needs none, None where it has none."""
+    if not runtime.PACKAGES:
+        return ""
+    return next((name for name in runtime.PACKAGES if importlib.util.find_spec(name)), None)
+
+
+@contextmanager
+def importing(package: str, requirement: str) -> Iterator[None]:
+    """Around the import of a runtime's package: a failure becomes one line that says what to install.
+
+    Raises RuntimeUnavailableError where the package is missing, or is there and cannot be imported.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if importlib.util.find_spec(package) is None:
+            raise RuntimeUnavailableError(
+                f"{package} is not installed; run: pip install '{requirement}'"
+            ) from None
+        raise RuntimeUnavailableError(f"{package} is broken: {reason_of(error)}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """A runtime's error message on one line, cut where native code adds its stack."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:297] + "..."

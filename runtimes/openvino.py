@@ -1,0 +1,159 @@
+"""OpenVINO, for its own .xml + .bin files and for .onnx files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcos_edge.artifact import ArtifactInfo
+from fcos_edge.boundary import FlatOutputs, InputLayout, OutputLayout, Port, check_input
+from fcos_edge.document import read_onnx_document, read_openvino_document
+from fcos_edge.errors import ArtifactError, RuntimeUnavailableError
+from fcos_edge.runtime import LoadOptions, RawOutputs, UInt8Array, importing, reason_of
+from fcos_edge.spec import ModelSpec
+
+READERS = {".xml": read_openvino_document, ".onnx": read_onnx_document}
+PACKAGES = ("openvino",)
+REQUIREMENT = "fcos-edge[openvino]"
+FIRST_ON = ("x86_64", "AMD64")
+
+# Devices that OpenVINO does not list, because they are made of others: `AUTO`, `HETERO:GPU,CPU`.
+_VIRTUAL_DEVICES = ("AUTO", "BATCH", "HETERO", "MULTI")
+
+
+def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> OpenVinoRuntime:
+    """`options.device` is an OpenVINO device name: `CPU`, `GPU`, `NPU`, `AUTO`, ..."""
+    with importing("openvino", REQUIREMENT):
+        import openvino
+
+    core = openvino.Core()
+    device = (options.device or "CPU").upper()
+    available = core.available_devices
+    if device not in available and device.split(":")[0].split(".")[0] not in (*available, *_VIRTUAL_DEVICES):
+        raise RuntimeUnavailableError(
+            f"OpenVINO has no device {options.device!r} here; it has {', '.join(available)}"
+        )
+    try:
+        model = core.read_model(path)
+    except Exception as error:
+        # Besides RuntimeError, a damaged file gives whatever the front end that tries it raises.
+        raise ArtifactError(f"{path}: OpenVINO cannot load it: {reason_of(error)}") from error
+    if len(model.inputs) != 1:
+        raise ArtifactError(f"{path}: {len(model.inputs)} inputs, expected one; export it again")
+    input_layout = check_input(path, spec, _port(model.inputs[0]))
+    # One tensor may carry several names; ours is among them.
+    ports = {name: _port(output) for output in model.outputs for name in output.names}
+    output_layout = OutputLayout(path, spec, info, ports)
+    try:
+        compiled = core.compile_model(model, device, _config(device, options))
+    except RuntimeError as error:
+        raise RuntimeUnavailableError(
+            f"{path}: OpenVINO's device {device} refuses it: {reason_of(error)}"
+        ) from error
+    return OpenVinoRuntime(compiled, input_layout, output_layout)
+
+
+class OpenVinoRuntime:
+    """A compiled model and its reused requests, whose outputs are the flat buffers.
+
+    `run` needs one request. Asynchronous work alternates between two: the outputs of one picture stay
+    as they are while the next picture is computed.
+    """
+
+    def __init__(self, compiled: Any, input_layout: InputLayout, output_layout: OutputLayout) -> None:
+        self._compiled = compiled
+        self._input_layout = input_layout
+        self._output_layout = output_layout
+        self._requests: list[_Request] = []
+        self._turn = 0
+        self._submitted: _Request | None = None
+
+    def run(self, images: UInt8Array) -> RawOutputs:
+        """images: (N, H, W, 3) uint8, RGB, letterboxed. The outputs are overwritten by the next run."""
+        self._input_layout.check(images)
+        return self._request(0, len(images)).run(images)
+
+    def submit(self, images: UInt8Array) -> None:
+        """Start on (N, H, W, 3) uint8 pictures, which are copied; `wait` must follow before the next."""
+        if self._submitted is not None:
+            raise RuntimeError("submit: the batch before was not waited for")
+        self._input_layout.check(images)
+        self._turn = 1 - self._turn
+        self._submitted = self._request(self._turn, len(images))
+        self._submitted.start(images)
+
+    def wait(self) -> RawOutputs:
+        """The outputs of the submitted batch, which stay as they are until the next `wait` or `run`."""
+        if self._submitted is None:
+            raise RuntimeError("wait: nothing was submitted")
+        request, self._submitted = self._submitted, None
+        return request.wait()
+
+    def close(self) -> None:
+        """Free the model."""
+        if self._submitted is not None:
+            self.wait()
+        self._requests = []
+        self._compiled = None
+
+    def _request(self, index: int, batch: int) -> _Request:
+        while len(self._requests) <= index:
+            self._requests.append(_Request(self._compiled, self._input_layout, self._output_layout))
+        request = self._requests[index]
+        if request.batch != batch:
+            request.bind(batch)
+        return request
+
+
+class _Request:
+    """One infer request with buffers of its own."""
+
+    def __init__(self, compiled: Any, input_layout: InputLayout, output_layout: OutputLayout) -> None:
+        import openvino
+
+        self._tensor = openvino.Tensor
+        self._request = compiled.create_infer_request()
+        self._input_layout = input_layout
+        self._output_layout = output_layout
+        self.batch = 0
+
+    def bind(self, batch: int) -> None:
+        """Point the request to buffers for `batch` pictures."""
+        self.batch = batch
+        self._images = np.zeros((batch, *self._input_layout.size_hw, 3), np.uint8)
+        self._request.set_input_tensor(self._tensor(self._images, shared_memory=True))
+        self._outputs: FlatOutputs = self._output_layout.allocate(batch)
+        for name, target in self._outputs.targets.items():
+            self._request.set_tensor(name, self._tensor(target, shared_memory=True))
+
+    def run(self, images: UInt8Array) -> RawOutputs:
+        np.copyto(self._images, images)
+        self._request.infer()
+        return self._outputs.gather()
+
+    def start(self, images: UInt8Array) -> None:
+        np.copyto(self._images, images)
+        self._request.start_async()
+
+    def wait(self) -> RawOutputs:
+        self._request.wait()
+        return self._outputs.gather()
+
+
+def _config(device: str, options: LoadOptions) -> dict[str, Any]:
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if not options.is_fast:
+        # bf16, which it takes by itself where the CPU has it, is off by 0.5 logit units.
+        config["INFERENCE_PRECISION_HINT"] = "f32"
+    if device == "CPU":
+        # Other devices refuse this one.
+        config["INFERENCE_NUM_THREADS"] = options.threads
+    return config
+
+
+def _port(node: Any) -> Port:
+    shape = node.get_partial_shape()
+    sides = tuple(None if side.is_dynamic else side.get_length() for side in shape)
+    return Port(sides, node.get_element_type().to_dtype())
