@@ -1,0 +1,281 @@
+"""Write a deploy graph as TFLite: the record's integers as they are, NHWC, one operator per node.
+
+fp32  float weights
+fp16  float16 weights, widened by a DEQUANTIZE each; runtimes compute in the precision of their choice
+int8  int8 activations and outputs, int8 weights per channel, int32 biases
+
+TFLite's int8 activations are the record's q - 128 with zero point - 128. The picture stays uint8 and is
+shifted by one QUANTIZE. Where it is not its own quantization, it is dequantized to pixel values,
+normalized in float and, in int8, quantized again. A convolution that the record keeps in float stands
+between a DEQUANTIZE and a QUANTIZE.
+
+O, I     output and input channels
+kh, kw   kernel height and width
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from fcos_edge.artifact import ArtifactInfo, OutputInfo, Precision, dump_document
+from fcos_edge.errors import ArtifactError
+from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Resize
+from fcos_edge.quantize.record import Point, Record, conv_integers
+from fcos_edge.quantize.tflite_model import FlatModel, Quantization
+from fcos_edge.runtime import FloatArray
+from fcos_edge.spec import ModelSpec
+from fcos_edge.trailer import append_trailer
+
+FORMAT = "tflite"
+PRECISIONS = ("fp32", "fp16", "int8")
+
+_TOOLS = ("fcos-edge", "ai-edge-litert", "flatbuffers")
+# Between the record's uint8 and TFLite's int8.
+_SHIFT = 128
+_FUSED = {
+    "none": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
+
+
+def write(
+    folder: Path,
+    graph: Graph,
+    record: Record | None,
+    spec: ModelSpec,
+    precision: str,
+    operating_thresholds: tuple[float, ...],
+) -> tuple[Path, ...]:
+    """Write `model.<precision>.tflite` into `folder` and return the files written.
+
+    record  for int8 only; float files ignore it
+    """
+    if precision == "int8" and record is None:
+        raise ValueError("int8 needs a calibration record")
+    record = record if precision == "int8" else None
+    if precision not in PRECISIONS:
+        raise ValueError(f"TFLite is written in {', '.join(PRECISIONS)}, not in {precision}")
+    model = _Lowering(graph, record, np.float16 if precision == "fp16" else np.float32).serialize()
+    info = ArtifactInfo(
+        format="tflite",
+        precision=cast(Precision, precision),
+        outputs=tuple(_output_info(name, node, record) for name, node in graph.outputs.items()),
+        operating_thresholds=operating_thresholds,
+        record_sha256=record.sha256 if record else "",
+        tool_versions=_tool_versions(),
+    )
+    path = folder / f"model.{precision}.tflite"
+    path.write_bytes(append_trailer(model, dump_document(spec, info)))
+    return (path,)
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {}
+    for tool in _TOOLS:
+        # fcos-edge itself may run from a checkout that was never installed.
+        with suppress(PackageNotFoundError):
+            versions[tool] = version(tool)
+    return versions
+
+
+def _output_info(name: str, node: str, record: Record | None) -> OutputInfo:
+    if record is None:
+        return OutputInfo(name)
+    point = record.points[node]
+    return OutputInfo(name, point.scale, point.zero_point - _SHIFT)
+
+
+class _Lowering:
+    """Puts one node after the other into a FlatModel.
+
+    A node's value is one tensor, named after it, or after the output that it is: int8 with a record,
+    float32 without.
+    """
+
+    def __init__(self, graph: Graph, record: Record | None, weight_dtype: type[np.floating[Any]]) -> None:
+        self._model = FlatModel()
+        self._graph = graph
+        self._record = record
+        self._weight_dtype = weight_dtype
+        self._output_names = {node: name for name, node in graph.outputs.items()}
+        self._values: dict[str, int] = {}
+        self._dequantized: dict[str, int] = {}
+        self._picture = -1
+
+    def serialize(self) -> bytes:
+        for node in self._graph.nodes:
+            if isinstance(node, Input):
+                self._add_input(node)
+            elif isinstance(node, Conv):
+                self._add_conv(node)
+            elif isinstance(node, Add):
+                self._add_add(node)
+            else:
+                self._add_resize(node)
+        outputs = {name: self._values[node] for name, node in self._graph.outputs.items()}
+        return self._model.serialize({"images": self._picture}, outputs)
+
+    def _add_input(self, node: Input) -> None:
+        # A scale of 1 makes a DEQUANTIZE of what would be a CAST, which XNNPACK leaves to a slower kernel.
+        scale, zero_point = node.uniform or (1.0, 0)
+        picture = Quantization((scale,), (zero_point,))
+        self._picture = self._model.add_tensor("images", self._shape(node.name), np.uint8, picture)
+        value = self._add_value(node.name)
+        if node.uniform and self._record:
+            self._model.add_operator("QUANTIZE", [self._picture], value)
+        elif node.uniform:
+            self._model.add_operator("DEQUANTIZE", [self._picture], value)
+        else:
+            normalized = self._add_float(f"{node.name}/normalized", node.name) if self._record else value
+            self._add_normalization(node, normalized)
+            if self._record:
+                self._model.add_operator("QUANTIZE", [normalized], value)
+
+    def _add_normalization(self, node: Input, normalized: int) -> None:
+        mean = self._model.add_constant(f"{node.name}/mean", np.array(node.mean, np.float32))
+        std = self._model.add_constant(f"{node.name}/std", np.array(node.std, np.float32))
+        pixels = self._add_float(f"{node.name}/pixels", node.name)
+        centred = self._add_float(f"{node.name}/centred", node.name)
+        self._model.add_operator("DEQUANTIZE", [self._picture], pixels)
+        self._model.add_operator("SUB", [pixels, mean], centred, schema.SubOptionsT())
+        self._model.add_operator("DIV", [centred, std], normalized, schema.DivOptionsT())
+
+    def _add_conv(self, node: Conv) -> None:
+        channels = self._graph.shapes[node.inputs[0]][0]
+        if node.groups != 1 and not node.groups == channels == len(node.bias):
+            raise ArtifactError(
+                f"{node.name}: {node.groups} groups for {channels} input and {len(node.bias)} output"
+                " channels; TFLite needs 1 group, or one per channel: export the other formats"
+            )
+        value = self._add_value(node.name)
+        if self._record is None:
+            self._add_float_conv(node, self._values[node.inputs[0]], value)
+        elif node.name in self._record.float_nodes:
+            real = self._add_float(f"{node.name}/float", node.name)
+            self._add_float_conv(node, self._add_dequantized(node.inputs[0]), real)
+            self._model.add_operator("QUANTIZE", [real], value)
+        else:
+            self._add_integer_conv(node, self._record, value)
+
+    def _add_integer_conv(self, node: Conv, record: Record, value: int) -> None:
+        integers = conv_integers(node, record)
+        zero_points = (0,) * len(integers.bias)
+        axis = 3 if _is_depthwise(node) else 0
+        weight = self._model.add_constant(
+            f"{node.name}/weight",
+            _channels_last(node, integers.weight),
+            Quantization(tuple(map(float, integers.weight_scale)), zero_points, axis),
+        )
+        bias = self._model.add_constant(
+            f"{node.name}/bias",
+            integers.bias,
+            Quantization(tuple(map(float, integers.bias_scale)), zero_points),
+        )
+        self._add_conv_operator(node, self._values[node.inputs[0]], weight, bias, value)
+
+    def _add_float_conv(self, node: Conv, source: int, value: int) -> None:
+        weight = self._add_weights(f"{node.name}/weight", _channels_last(node, node.weight))
+        bias = self._add_weights(f"{node.name}/bias", node.bias)
+        self._add_conv_operator(node, source, weight, bias, value)
+
+    def _add_conv_operator(self, node: Conv, source: int, weight: int, bias: int, value: int) -> None:
+        padding = schema.Padding.VALID
+        if node.pads == _same_pads(node, self._graph.shapes[node.inputs[0]]):
+            padding = schema.Padding.SAME
+        elif any(node.pads):
+            source = self._add_padded(node, source)
+        options = schema.DepthwiseConv2DOptionsT() if _is_depthwise(node) else schema.Conv2DOptionsT()
+        options.padding = padding
+        options.strideW = options.strideH = node.stride
+        options.fusedActivationFunction = _FUSED[node.activation]
+        if _is_depthwise(node):
+            options.depthMultiplier = 1
+        operator = "DEPTHWISE_CONV_2D" if _is_depthwise(node) else "CONV_2D"
+        self._model.add_operator(operator, [source, weight, bias], value, options)
+
+    def _add_padded(self, node: Conv, source: int) -> int:
+        top, left, bottom, right = node.pads
+        amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
+        paddings = self._model.add_constant(f"{node.name}/pads", amounts)
+        _, height, width, channels = self._shape(node.inputs[0])
+        shape = (1, height + top + bottom, width + left + right, channels)
+        padded = self._model.add_like(source, f"{node.name}/padded", shape)
+        self._model.add_operator("PAD", [source, paddings], padded, schema.PadOptionsT())
+        return padded
+
+    def _add_add(self, node: Add) -> None:
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = _FUSED[node.activation]
+        inputs = [self._values[name] for name in node.inputs]
+        self._model.add_operator("ADD", inputs, self._add_value(node.name), options)
+
+    def _add_resize(self, node: Resize) -> None:
+        source, value = self._values[node.inputs[0]], self._add_value(node.name)
+        size = self._model.add_constant(f"{node.name}/size", np.array(self._shape(node.name)[1:3], np.int32))
+        # Neither corners aligned nor half-pixel centres: output y reads input floor(y / factor).
+        options = schema.ResizeNearestNeighborOptionsT()
+        self._model.add_operator("RESIZE_NEAREST_NEIGHBOR", [source, size], value, options)
+
+    def _add_value(self, node: str) -> int:
+        name = self._output_names.get(node, node)
+        if self._record is None:
+            value = self._add_float(name, node)
+        else:
+            quantization = _activation(self._record.points[node])
+            value = self._model.add_tensor(name, self._shape(node), np.int8, quantization)
+        self._values[node] = value
+        return value
+
+    def _add_float(self, name: str, node: str) -> int:
+        return self._model.add_tensor(name, self._shape(node), np.float32)
+
+    def _add_dequantized(self, node: str) -> int:
+        if node not in self._dequantized:
+            self._dequantized[node] = self._add_float(f"{node}/dequantized", node)
+            self._model.add_operator("DEQUANTIZE", [self._values[node]], self._dequantized[node])
+        return self._dequantized[node]
+
+    def _add_weights(self, name: str, values: FloatArray) -> int:
+        if self._weight_dtype == np.float32:
+            return self._model.add_constant(name, values.astype(np.float32))
+        largest = float(np.abs(values).max(initial=0.0))
+        if largest > np.finfo(np.float16).max:
+            raise ArtifactError(f"{name}: {largest:.3g} is too large for float16; export fp32 or int8")
+        half = self._model.add_constant(f"{name}/fp16", values.astype(np.float16))
+        widened = self._model.add_tensor(name, values.shape, np.float32)
+        self._model.add_operator("DEQUANTIZE", [half], widened)
+        return widened
+
+    def _shape(self, node: str) -> tuple[int, int, int, int]:
+        channels, height, width = self._graph.shapes[node]
+        return (1, height, width, channels)
+
+
+def _activation(point: Point) -> Quantization:
+    return Quantization((point.scale,), (point.zero_point - _SHIFT,))
+
+
+def _is_depthwise(node: Conv) -> bool:
+    return node.groups > 1
+
+
+def _channels_last(node: Conv, weight: Any) -> Any:
+    """(O, I / groups, kh, kw) -> (O, kh, kw, I), or (1, kh, kw, O) for a depthwise convolution."""
+    return weight.transpose(1, 2, 3, 0) if _is_depthwise(node) else weight.transpose(0, 2, 3, 1)
+
+
+def _same_pads(node: Conv, input_shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """What TensorFlow's SAME adds at top, left, bottom, right: the odd row and column come last."""
+    totals = []
+    for side, kernel in zip(input_shape[1:], node.weight.shape[2:], strict=True):
+        covered = (-(-side // node.stride) - 1) * node.stride + kernel
+        totals.append(max(covered - side, 0))
+    top, left = (total // 2 for total in totals)
+    return top, left, totals[0] - top, totals[1] - left
