@@ -60,7 +60,8 @@ class AssignConfig:
 class TrainConfig:
     """One training run.
 
-    input_hw         pixels; pictures are cropped and letterboxed to it
+    input_hw         pixels; random views of the pictures have this size
+    small_hw         input size of the first `small_epochs` epochs: most is learned there, at less cost
     losses           "improved": GIoU weighted by center-ness; "paper": -ln IoU, unweighted
     learning_rate    at the reference batch of 16, of AdamW; cosine decay to 1 % after a linear warm-up
     backbone_factor  the backbone's learning rate, as a factor of the others'
@@ -70,6 +71,8 @@ class TrainConfig:
 
     network: NetworkConfig
     input_hw: tuple[int, int] = (320, 320)
+    small_hw: tuple[int, int] = (256, 256)
+    small_epochs: int = 0
     assign: AssignConfig = field(default_factory=AssignConfig)
     losses: Literal["improved", "paper"] = "improved"
     epochs: int = 30
@@ -83,6 +86,10 @@ class TrainConfig:
     clip_norm: float = 5.0
     seed: int = 0
     max_images: int = 0  # 0: all
+
+    def epoch_input_hw(self, epoch: int) -> tuple[int, int]:
+        """Input size of an epoch, counted from 0."""
+        return self.small_hw if epoch < self.small_epochs else self.input_hw
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values (an infinite range end becomes the text "inf")."""

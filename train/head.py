@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fcos_edge.train.layers import Conv2dSame, Scale
 
 CLASS_PRIOR = 0.01  # pi of the focal loss paper, arXiv 1708.02002 section 3.3
+FIRST_DISTANCE = 4.0  # strides; from 0 half of the distances would start on ReLU's dead side
 
 
 class SharedSeparableConv(nn.Module):
@@ -53,7 +54,8 @@ class FcosHead(nn.Module):
             nn.init.normal_(conv.weight, std=0.01)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
-        assert self.logits.bias is not None
+        assert self.logits.bias is not None and self.ltrb.bias is not None
+        nn.init.constant_(self.ltrb.bias, FIRST_DISTANCE)
         nn.init.constant_(self.logits.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 
     def forward(self, features: list[Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,128 @@
+"""Checkpoints: one `.safetensors` file with weights and a JSON header. No pickle is ever read.
+
+Matrices and kernels are stored as float16, everything with one dimension (biases, normalization) as
+float32: it costs little and batch statistics do not fit float16's range. "fp32 reference" means these
+weights, widened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from fcos_edge.errors import CheckpointError, FcosEdgeError
+from fcos_edge.spec import ModelSpec, check_keys, check_version
+from fcos_edge.train.config import NetworkConfig
+from fcos_edge.train.model import Fcos
+
+HEADER_KEY = "fcos_edge"
+HEADER_VERSION = (1, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network and all that is known of it.
+
+    operating_thresholds  per class, on the final score
+    metrics               measured accuracy, free-form JSON
+    config                the resolved training config, free-form JSON
+    record                calibration record as JSON, or None before calibration
+    """
+
+    network: Fcos
+    network_config: NetworkConfig
+    spec: ModelSpec
+    operating_thresholds: tuple[float, ...]
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] | None = None
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; an existing file is replaced only by a complete new one."""
+    header = {
+        "version": "{}.{}".format(*HEADER_VERSION),
+        "network": checkpoint.network_config.to_dict(),
+        "spec": checkpoint.spec.to_dict(),
+        "operating_thresholds": list(checkpoint.operating_thresholds),
+        "metrics": dict(checkpoint.metrics),
+        "config": dict(checkpoint.config),
+        "record": None if checkpoint.record is None else dict(checkpoint.record),
+    }
+    weights = {
+        name: (value.half() if value.ndim > 1 else value).contiguous().cpu()
+        for name, value in checkpoint.network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(save(weights, {HEADER_KEY: text}))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; the network is in evaluation mode, its weights float32.
+
+    Raises CheckpointError where the file is missing, no checkpoint of ours, or does not fit its header.
+    """
+    header, weights = _read(path)
+    try:
+        check_version(f"{path}", header.pop("version", None), HEADER_VERSION)
+        check_keys(f"{path}", header, {
+            "network", "spec", "operating_thresholds", "metrics", "config", "record",
+        })  # fmt: skip
+        spec = ModelSpec.from_dict(header["spec"])
+        network_config = NetworkConfig.from_dict(header["network"])
+        network = Fcos(network_config)
+    except FcosEdgeError as error:
+        raise CheckpointError(str(error)) from None
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: the header is damaged ({type(error).__name__})") from None
+    expected = network.state_dict()
+    wanted = {name: value.shape for name, value in expected.items() if "num_batches_tracked" not in name}
+    for name, shape in wanted.items():
+        if name not in weights or weights[name].shape != shape:
+            found = tuple(weights[name].shape) if name in weights else "nothing"
+            raise CheckpointError(f"{path}: {name} is {found}, expected {tuple(shape)}; train or download it again")
+    if extra := sorted(set(weights) - set(wanted)):
+        raise CheckpointError(f"{path}: {extra[0]} belongs to no layer of the network in its header")
+    network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
+    thresholds = header["operating_thresholds"]
+    if not isinstance(thresholds, list) or len(thresholds) != len(spec.classes):
+        raise CheckpointError(f"{path}: expected one operating threshold for each of {len(spec.classes)} classes")
+    return Checkpoint(
+        network.eval(), network_config, spec, tuple(map(float, thresholds)),
+        header["metrics"], header["config"], header["record"],
+    )  # fmt: skip
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give a .safetensors checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(HEADER_KEY)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise CheckpointError(f"{path}: no safetensors file ({reason}); give a .safetensors checkpoint") from None
+    if text is None:
+        raise CheckpointError(f"{path}: safetensors without an fcos-edge header; give a checkpoint of fcos-edge")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: the header is damaged; train or download it again")
+    return header, weights
