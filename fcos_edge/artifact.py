@@ -99,7 +99,7 @@ def parse_document(text: str | bytes) -> tuple[ModelSpec, ArtifactInfo]:
     info = ArtifactInfo.from_dict(document["artifact"])
     found = sorted(output.name for output in info.outputs)
     if found != sorted(spec.output_names):
-        raise SpecError(f"artifact: outputs {found} do not fit the spec's levels; export the model again")
+        raise SpecError(f"artifact: outputs {found} do not fit the spec; export the model again")
     if len(info.operating_thresholds) != len(spec.classes):
         raise SpecError(
             f"artifact: {len(info.operating_thresholds)} operating thresholds for {len(spec.classes)} classes;"
@@ -109,17 +109,23 @@ def parse_document(text: str | bytes) -> tuple[ModelSpec, ArtifactInfo]:
 
 
 def _output_from_dict(document: object) -> OutputInfo:
-    _require(isinstance(document, dict) and set(document) == {"name", "scale", "zero_point"},
-             "an output must have name, scale and zero_point")
+    _require(
+        isinstance(document, dict) and set(document) == {"name", "scale", "zero_point"},
+        "an output must have name, scale and zero_point",
+    )
     assert isinstance(document, dict)
     name, scale, zero_point = document["name"], document["scale"], document["zero_point"]
     _require(isinstance(name, str), "an output's name must be text")
     if scale is None and zero_point is None:
         return OutputInfo(name)
-    _require(isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < 1e30,
-             f"the scale of {name} must be a positive number")
-    _require(isinstance(zero_point, int) and not isinstance(zero_point, bool) and -128 <= zero_point <= 255,
-             f"the zero point of {name} must be an integer in -128..255")
+    _require(
+        isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < 1e30,
+        f"the scale of {name} must be a positive number",
+    )
+    _require(
+        isinstance(zero_point, int) and not isinstance(zero_point, bool) and -128 <= zero_point <= 255,
+        f"the zero point of {name} must be an integer in -128..255",
+    )
     return OutputInfo(name, float(scale), zero_point)
 
 

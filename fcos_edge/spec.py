@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 from fcos_edge.errors import SpecError
@@ -195,7 +196,7 @@ def _is_strides(value: object) -> bool:
     if not _tuple_of(lambda s: _is_int(s) and 0 < s <= 1024 and s & (s - 1) == 0)(value):
         return False
     strides = cast(tuple[int, ...], value)
-    return all(low < high for low, high in zip(strides, strides[1:], strict=False))
+    return all(low < high for low, high in pairwise(strides))
 
 
 def _is_fraction(value: object) -> bool:

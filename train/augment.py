@@ -38,16 +38,20 @@ class Augmentation:
     pad_color: tuple[int, int, int] = (114, 114, 114)
 
     def __call__(
-        self, image_bgr: UInt8Array, boxes_xyxy: FloatArray, labels: IntArray,
-        input_hw: tuple[int, int], generator: np.random.Generator,
+        self,
+        image_bgr: UInt8Array,
+        boxes_xyxy: FloatArray,
+        labels: IntArray,
+        input_hw: tuple[int, int],
+        generator: np.random.Generator,
     ) -> tuple[UInt8Array, FloatArray, IntArray]:
         """Returns a picture of `input_hw` and its boxes, clipped to it; boxes outside are dropped."""
         matrix = self.draw_map(image_bgr.shape[:2], input_hw, generator)
         height, width = input_hw
-        view = cv2.warpAffine(
+        view = np.asarray(cv2.warpAffine(
             image_bgr, matrix, (width, height), flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT, borderValue=self.pad_color,
-        )  # fmt: skip
+        ), np.uint8)  # fmt: skip
         boxes, kept_labels = self.move_boxes(boxes_xyxy, labels, matrix, input_hw)
         return self.recolor(view, generator), boxes, kept_labels
 
@@ -94,7 +98,5 @@ class Augmentation:
         grey = cv2.cvtColor(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         mean = float(grey.mean())
         offset = mean * (1 - contrast) + brightness
-        mixed = cv2.addWeighted(
-            image_bgr, contrast * saturation, grey, contrast * (1 - saturation), offset
-        )
+        mixed = cv2.addWeighted(image_bgr, contrast * saturation, grey, contrast * (1 - saturation), offset)
         return np.asarray(mixed, np.uint8)

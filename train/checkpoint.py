@@ -7,6 +7,7 @@ weights, widened.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -57,11 +58,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "config": dict(checkpoint.config),
         "record": None if checkpoint.record is None else dict(checkpoint.record),
     }
-    weights = {
-        name: (value.half() if value.ndim > 1 else value).contiguous().cpu()
-        for name, value in checkpoint.network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
+    weights = stored_weights(checkpoint.network)
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     part = path.with_name(f".{path.name}.part")
     try:
@@ -69,6 +66,23 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def stored_weights(network: Fcos) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint file, by name, on the CPU."""
+    return {
+        name: (value.half() if value.ndim > 1 else value).contiguous().cpu()
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def as_stored(network: Fcos) -> Fcos:
+    """A copy on the CPU with the weights that a checkpoint of `network` would have: what is to be measured."""
+    copied = copy.deepcopy(network).cpu().eval()
+    weights = {name: value.float() for name, value in stored_weights(network).items()}
+    copied.load_state_dict(weights, strict=False)
+    return copied
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -94,13 +108,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     for name, shape in wanted.items():
         if name not in weights or weights[name].shape != shape:
             found = tuple(weights[name].shape) if name in weights else "nothing"
-            raise CheckpointError(f"{path}: {name} is {found}, expected {tuple(shape)}; train or download it again")
+            raise CheckpointError(
+                f"{path}: {name} is {found}, expected {tuple(shape)}; train or download it again"
+            )
     if extra := sorted(set(weights) - set(wanted)):
         raise CheckpointError(f"{path}: {extra[0]} belongs to no layer of the network in its header")
     network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
     thresholds = header["operating_thresholds"]
     if not isinstance(thresholds, list) or len(thresholds) != len(spec.classes):
-        raise CheckpointError(f"{path}: expected one operating threshold for each of {len(spec.classes)} classes")
+        raise CheckpointError(
+            f"{path}: expected one operating threshold for each of {len(spec.classes)} classes"
+        )
     return Checkpoint(
         network.eval(), network_config, spec, tuple(map(float, thresholds)),
         header["metrics"], header["config"], header["record"],
@@ -116,9 +134,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
     except (SafetensorError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:100]
-        raise CheckpointError(f"{path}: no safetensors file ({reason}); give a .safetensors checkpoint") from None
+        raise CheckpointError(
+            f"{path}: no safetensors file ({reason}); give a .safetensors checkpoint"
+        ) from None
     if text is None:
-        raise CheckpointError(f"{path}: safetensors without an fcos-edge header; give a checkpoint of fcos-edge")
+        raise CheckpointError(
+            f"{path}: safetensors without an fcos-edge header; give a checkpoint of fcos-edge"
+        )
     try:
         header = json.loads(text)
     except (ValueError, RecursionError):

@@ -36,8 +36,9 @@ class NetworkConfig:
         """Read what `to_dict` wrote, also after JSON made lists of the tuples."""
         if unknown := set(document) - {f.name for f in fields(cls)}:
             raise CheckpointError(f"network config: unknown key {sorted(unknown)[0]!r}; update fcos-edge")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in document.items()})
+            return cls(**values)
         except TypeError as error:
             raise CheckpointError(f"network config: {error}") from None
 

@@ -54,11 +54,25 @@ def read_annotations(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no COCO annotations ({type(error).__name__}); give a COCO JSON file") from None
+        raise DataError(
+            f"{path}: no COCO annotations ({type(error).__name__}); give a COCO JSON file"
+        ) from None
     wanted = {"images", "annotations", "categories"}
     if not isinstance(document, dict) or not wanted <= set(document):
         raise DataError(f"{path}: expected the COCO keys images, annotations and categories")
     return document
+
+
+def class_names(folder: Path, split: str) -> tuple[str, ...]:
+    """All classes of a data set, in the file's order. Raises DataError where there are none."""
+    path = annotation_file(folder, split)
+    try:
+        names = tuple(category["name"] for category in read_annotations(path)["categories"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: not COCO annotations ({type(error).__name__}: {error})") from None
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise DataError(f"{path}: categories must name one class or more, each once; mend the file")
+    return names
 
 
 def read_coco(folder: Path, split: str, classes: Sequence[str]) -> list[LabelledPicture]:

@@ -39,9 +39,7 @@ class SharedSeparableConv(nn.Module):
 class FcosHead(nn.Module):
     """Levels P3.. -> raw maps by output name (`logits_p3`, `ltrb_p3`, `centerness_p3`, ...), NCHW."""
 
-    def __init__(
-        self, channels: int, num_classes: int, level_names: tuple[str, ...], depth: int = 3
-    ) -> None:
+    def __init__(self, channels: int, num_classes: int, level_names: tuple[str, ...], depth: int = 3) -> None:
         super().__init__()
         self.level_names = level_names
         self.class_tower = nn.ModuleList(SharedSeparableConv(channels, level_names) for _ in range(depth))
@@ -54,7 +52,8 @@ class FcosHead(nn.Module):
             nn.init.normal_(conv.weight, std=0.01)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
-        assert self.logits.bias is not None and self.ltrb.bias is not None
+        assert self.logits.bias is not None
+        assert self.ltrb.bias is not None
         nn.init.constant_(self.ltrb.bias, FIRST_DISTANCE)
         nn.init.constant_(self.logits.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 

@@ -18,8 +18,14 @@ class Conv2dSame(nn.Conv2d):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *,
-        groups: int = 1, bias: bool = False,
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        bias: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=bias)
 

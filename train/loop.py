@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fcos_edge.errors import CheckpointError, DataError
+from fcos_edge.errors import CheckpointError, DataError, FcosEdgeError
 from fcos_edge.train.augment import Augmentation
 from fcos_edge.train.config import TrainConfig
 from fcos_edge.train.data import LabelledPicture, TrainingPictures, collate
@@ -66,7 +66,7 @@ def train(
         started, sums, seen = time.monotonic(), torch.zeros(3), 0
         set_train_mode(network)
         batch: tuple[Tensor, Truth]
-        for index, batch in enumerate(loader):
+        for index, batch in enumerate(_batches(loader)):
             images, truth = batch
             step = epoch * steps_per_epoch + index
             set_learning_rate(optimizer, config, step, steps_per_epoch * config.epochs)
@@ -82,8 +82,10 @@ def train(
             if index % 50 == 49:
                 mean = [round(float(value), 4) for value in sums / seen]
                 rate = seen * config.batch_size / (time.monotonic() - started)
-                log(f"epoch {epoch + 1}/{config.epochs} step {index + 1}/{steps_per_epoch}"
-                    f" class, box, center-ness loss {mean} {rate:.1f} pictures/s")
+                log(
+                    f"epoch {epoch + 1}/{config.epochs} step {index + 1}/{steps_per_epoch}"
+                    f" class, box, center-ness loss {mean} {rate:.1f} pictures/s"
+                )
         row: dict[str, Any] = {
             "epoch": epoch + 1, "input_hw": dataset.input_hw, "seconds": round(time.monotonic() - started, 1),
             **{f"loss_{name}": float(value) for name, value in zip(Losses._fields, sums / seen, strict=True)},
@@ -137,11 +139,23 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, ste
 def _step(network: nn.Module, optimizer: torch.optim.Optimizer, losses: Losses, clip_norm: float) -> None:
     total = torch.stack(losses).sum()
     if not torch.isfinite(total):
-        raise FloatingPointError(f"loss is {[float(value.detach()) for value in losses]}; lower the learning rate")
+        raise FloatingPointError(
+            f"loss is {[float(value.detach()) for value in losses]}; lower the learning rate"
+        )
     optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
     optimizer.step()
+
+
+def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The loader's batches; an error about a picture comes as it was raised, without a worker's traceback."""
+    try:
+        yield from loader
+    except FcosEdgeError as error:
+        kind = type(error)
+        *_, last_line = str(error).rstrip().splitlines()
+        raise kind(last_line.removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")) from None
 
 
 def _shuffled(count: int, seed: int, epoch: int) -> Sequence[int]:

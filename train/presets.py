@@ -22,3 +22,5 @@ SMOKE = replace(LITE0_320, epochs=1, max_images=8, batch_size=4, input_hw=(128, 
 
 PRESETS = {"lite0-320": LITE0_320, "street8-lite0-320": STREET8_LITE0_320, "smoke": SMOKE}
 STREET8 = ("person", "bicycle", "car", "motorcycle", "bus", "cat", "dog", "horse")
+# Where nobody names the classes: those that both sets of the embedded default label fully.
+PRESET_CLASSES = {"street8-lite0-320": STREET8}

