@@ -38,9 +38,10 @@ def _run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
+    # One second on a free machine; the limit is for a busy one.
     return subprocess.run(
         [str(part) for part in command],
-        cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
+        cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
     )  # fmt: skip
 
 
