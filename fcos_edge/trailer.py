@@ -3,12 +3,16 @@
 TFLite's own metadata needs a flatbuffer schema, which tflite-runtime does not have. A ZIP archive is
 found from its end and a flatbuffer from its start, so the archive can simply follow the model: every
 runtime ignores it, and the standard library reads it. `unzip -p model.tflite fcos_edge.json` shows it.
+
+The archive's comment is the flatbuffer's CRC-32, because tflite-runtime does not check what it reads: one
+flipped bit can end the process.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 from fcos_edge.artifact import DOCUMENT_KEY
@@ -37,6 +41,7 @@ def append_trailer(model: bytes, document: str) -> bytes:
     stream.write(model)
     with zipfile.ZipFile(stream, "a") as archive:
         archive.writestr(entry, document.encode())
+        archive.comment = _checksum(model)
     return stream.getvalue()
 
 
@@ -58,14 +63,22 @@ def read_trailer(path: Path) -> str:
     Raises ArtifactError where there is none: the file is cut short, damaged, or another program's.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             entry = archive.getinfo(DOCUMENT_KEY)
             if entry.file_size > _MAX_DOCUMENT_BYTES:
                 raise ArtifactError(f"{path}: {DOCUMENT_KEY} claims to be huge; the file is damaged")
-            return archive.read(entry).decode()
+            document = archive.read(entry).decode()
+            file.seek(0)
+            if _checksum(file.read(entry.header_offset)) != archive.comment:
+                raise ArtifactError(f"{path}: the model is damaged; copy or export it again")
+            return document
     except (zipfile.BadZipFile, KeyError):
         raise ArtifactError(
             f"{path}: no {DOCUMENT_KEY} at its end; the file is cut short or was not exported by fcos-edge"
         ) from None
     except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArtifactError(f"{path}: cannot read {DOCUMENT_KEY}: {error}") from None
+
+
+def _checksum(model: bytes) -> bytes:
+    return b"crc32 %08x" % zlib.crc32(model)

@@ -39,11 +39,15 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
         session_options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     try:
         session = onnxruntime.InferenceSession(
-            str(path), session_options, providers=[provider] if provider == _CPU else [provider, _CPU]
+            str(path),
+            session_options,
+            providers=[provider] if provider == _CPU else [provider, _CPU],
+            enable_fallback=0,  # it prints, and tries the same again
         )
     except Exception as error:
         # ONNX Runtime's exceptions share no base class but Exception.
-        raise ArtifactError(f"{path}: ONNX Runtime cannot load it: {reason_of(error)}") from error
+        kind = ArtifactError if provider == _CPU else RuntimeUnavailableError
+        raise kind(f"{path}: ONNX Runtime cannot load it for {provider}: {reason_of(error)}") from error
     # ONNX Runtime goes on with the CPU when a provider's libraries are missing.
     if session.get_providers()[0] != provider:
         raise RuntimeUnavailableError(f"ONNX Runtime has {provider} but cannot start it on this machine")

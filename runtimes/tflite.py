@@ -19,13 +19,15 @@ PACKAGES = ("ai_edge_litert", "tflite_runtime")
 REQUIREMENT = "fcos-edge[tflite]"
 FIRST_ON = ("aarch64", "arm64", "armv7l", "armv8l")
 
+_FIRST_WITH_NUMPY_2 = (2, 18)
+
 
 def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> TfliteRuntime:
     """`options.device` is the path of a delegate's shared library; None or `CPU` is XNNPACK.
 
     There is nothing for `options.is_fast` to switch on: XNNPACK computes in float32 or int8.
     """
-    make_interpreter, load_delegate = _import()
+    make_interpreter, load_delegate = _import_interpreter()
     delegates = None
     if options.device is not None and options.device.upper() != "CPU":
         try:
@@ -40,20 +42,17 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
             model_path=str(path), num_threads=options.threads, experimental_delegates=delegates
         )
         interpreter.allocate_tensors()
-    except ImportError as error:
-        raise RuntimeUnavailableError(_broken(error)) from error
+        inputs, output_details = interpreter.get_input_details(), interpreter.get_output_details()
     except (ValueError, RuntimeError) as error:
         raise ArtifactError(f"{path}: TFLite cannot load it: {reason_of(error)}") from error
-
-    inputs = interpreter.get_input_details()
     if len(inputs) != 1:
         raise ArtifactError(f"{path}: {len(inputs)} inputs, expected one; export it again")
     input_layout = check_input(path, spec, _port(inputs[0]), (np.uint8, np.int8, np.float32))
-    outputs = _named_outputs(path, info, interpreter.get_output_details())
+    outputs = _named_outputs(path, info, output_details)
     layout = OutputLayout(path, spec, info, {name: _port(detail) for name, detail in outputs.items()})
     _check_quantization(path, info, outputs)
     output_indices = {name: int(detail["index"]) for name, detail in outputs.items()}
-    return TfliteRuntime(interpreter, input_layout, layout, int(inputs[0]["index"]), output_indices)
+    return TfliteRuntime(path, interpreter, input_layout, layout, int(inputs[0]["index"]), output_indices)
 
 
 class TfliteRuntime:
@@ -61,12 +60,14 @@ class TfliteRuntime:
 
     def __init__(
         self,
+        path: Path,
         interpreter: Any,
         input_layout: InputLayout,
         output_layout: OutputLayout,
         input_index: int,
         output_indices: dict[str, int],
     ) -> None:
+        self._path = path
         self._interpreter = interpreter
         self._input_layout = input_layout
         # A .tflite file has one batch size.
@@ -82,7 +83,11 @@ class TfliteRuntime:
         # The views into the interpreter's memory may not outlive their line: it refuses to run with one
         # held, because running may move that memory.
         self._input_layout.encode(images, self._input_tensor())
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            # Some damage shows only now: operators look at their constants when they run.
+            raise ArtifactError(f"{self._path}: TFLite cannot run it: {reason_of(error)}") from error
         for level, tensor in self._copies:
             np.copyto(level, tensor())
         return self._outputs.raw
@@ -93,21 +98,25 @@ class TfliteRuntime:
         self._input_tensor = self._interpreter = None
 
 
-def _import() -> tuple[Any, Any]:
+def _import_interpreter() -> tuple[Any, Any]:
     try:
         from ai_edge_litert.interpreter import Interpreter, load_delegate
     except ModuleNotFoundError:
         with importing("tflite_runtime", REQUIREMENT):
+            import tflite_runtime
             from tflite_runtime.interpreter import Interpreter, load_delegate
+        # It imports under NumPy 2, prints a page and fails when the first interpreter is built.
+        if _version(np.__version__) >= (2, 0) and _version(tflite_runtime.__version__) < _FIRST_WITH_NUMPY_2:
+            raise RuntimeUnavailableError(
+                f"tflite-runtime {tflite_runtime.__version__} cannot work with NumPy {np.__version__};"
+                f" run: pip install '{REQUIREMENT}', or pip install 'numpy<2'"
+            ) from None
     return Interpreter, load_delegate
 
 
-def _broken(error: ImportError) -> str:
-    # tflite-runtime 2.14 imports under NumPy 2, and fails when an interpreter is built.
-    return (
-        f"tflite-runtime cannot work with NumPy {np.__version__} ({reason_of(error)});"
-        f" run: pip install '{REQUIREMENT}', or pip install 'numpy<2'"
-    )
+def _version(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")[:2]
+    return int(major), int(minor)
 
 
 def _named_outputs(
