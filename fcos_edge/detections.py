@@ -1,0 +1,85 @@
+"""What a detector found in one picture: `Detections`.
+
+N  detections
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fcos_edge.runtime import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Boxes of one picture, best first. No detections are arrays of length 0, never None.
+
+    boxes_xyxy  (N, 4) float32, left top right bottom, pixels of the source picture, finite
+    scores      (N,) float32, 0..1, descending
+    labels      (N,) int64, label i is `spec.classes[i]`; background is not counted
+
+    Raises ValueError for anything else: only our own code builds detections.
+    """
+
+    boxes_xyxy: FloatArray
+    scores: FloatArray
+    labels: IntArray
+
+    def __post_init__(self) -> None:
+        boxes, scores, labels = self.boxes_xyxy, self.scores, self.labels
+        count = scores.shape[0] if scores.ndim == 1 else -1
+        _require(scores.dtype == np.float32 and count >= 0, "scores must be (N,) float32")
+        _require(boxes.dtype == np.float32 and boxes.shape == (count, 4), "boxes_xyxy must be (N, 4) float32")
+        _require(labels.dtype == np.int64 and labels.shape == (count,), "labels must be (N,) int64")
+        if count == 0:
+            return
+        _require(bool(np.isfinite(boxes).all()), "boxes_xyxy must be finite")
+        _require(bool((boxes[:, :2] <= boxes[:, 2:]).all()), "boxes_xyxy must be left top right bottom")
+        _require(bool((scores[1:] <= scores[:-1]).all()), "scores must descend")
+        # Sorted, so the ends bound all the others; a NaN fails one of the two comparisons.
+        _require(bool(scores[-1] >= 0 and scores[0] <= 1), "scores must be in 0..1")
+        _require(bool(labels.min() >= 0), "labels must not be negative")
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No detections: (0, 4), (0,) and (0,)."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def filtered(self, thresholds: float | Sequence[float]) -> Detections:
+        """Those whose score reaches the threshold of their class; the order stays.
+
+        thresholds: one for all classes, or one per class; a score equal to its threshold (both as
+                    float32) is kept, so that 1 still keeps a certain detection
+        """
+        per_class = np.asarray(thresholds, np.float32)
+        keep = self.scores >= (per_class[self.labels] if per_class.ndim else per_class)
+        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
+
+    def to_records(self, classes: Sequence[str]) -> list[dict[str, Any]]:
+        """One JSON-ready dict per detection: label, class_name, score, box_xyxy.
+
+        Scores are rounded to 6 decimals and pixels to 3: float32 holds no more.
+        """
+        return [
+            {
+                "label": label,
+                "class_name": classes[label],
+                "score": round(score, 6),
+                "box_xyxy": [round(side, 3) for side in box],
+            }
+            for box, score, label in zip(
+                self.boxes_xyxy.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+            )
+        ]
+
+
+def _require(condition: bool, wanted: str) -> None:
+    if not condition:
+        raise ValueError(f"detections: {wanted}")

@@ -1,0 +1,132 @@
+"""Pictures on their way in: read a file, check an array.
+
+A picture is a (H, W, 3) uint8 array in BGR order, as OpenCV gives it. Nothing is converted by guess:
+grey, float and alpha arrays are refused with advice, because a wrong guess costs accuracy silently.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fcos_edge.errors import ImageError
+from fcos_edge.runtime import UInt8Array
+
+MAX_PIXELS = 1 << 28  # 16384 x 16384, 768 MiB once decoded
+MAX_FILE_BYTES = 1 << 28
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+# SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC): the segments that hold the size.
+_JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN_START = 0xDA
+_JPEG_FILL_BYTE = 0xFF
+
+# OpenCV 5 moved getLogLevel and setLogLevel there.
+_cv2_logging: Any = getattr(cv2.utils, "logging", cv2)
+
+
+def as_image_bgr(image: object) -> UInt8Array:
+    """Return `image` where it is a picture, made contiguous if it is not.
+
+    Raises ImageError for anything but a (H, W, 3) uint8 array with at least one pixel.
+    """
+    wanted = "wanted a (H, W, 3) uint8 array in BGR order"
+    if image is None:
+        raise ImageError(
+            f"picture: found None, {wanted}; cv2.imread returns None for a file that it cannot read,"
+            " check the path"
+        )
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"picture: found {type(image).__name__}, {wanted}; read the file with cv2.imread")
+    found = f"picture: found shape {image.shape} of {image.dtype}, {wanted}"
+    if image.size == 0:
+        raise ImageError(f"{found}; the picture is empty, check how it was cropped")
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        raise ImageError(f"{found}; convert grey with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)")
+    if image.ndim == 3 and image.shape[2] == 4:
+        raise ImageError(f"{found}; drop the alpha channel with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)")
+    if image.ndim == 4:
+        raise ImageError(f"{found}; pass the pictures of a batch one by one")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f"{found}; channels come last, transpose with image.transpose(1, 2, 0)")
+    if image.dtype != np.uint8:
+        raise ImageError(f"{found}; scale the values to 0..255 and convert with image.astype(numpy.uint8)")
+    return np.ascontiguousarray(image)
+
+
+def read_image_bgr(path: str | os.PathLike[str]) -> UInt8Array:
+    """Read a picture file as OpenCV does: EXIF orientation applied, grey and 16 bit made 8-bit BGR, no alpha.
+
+    returns: (H, W, 3) uint8, BGR
+
+    Raises ImageError where the file cannot be read, is no picture, is larger than MAX_FILE_BYTES, or
+    decodes to more than MAX_PIXELS; PNG and JPEG are refused by their header, before memory is taken.
+    """
+    path = Path(path)
+    encoded = _read_bytes(path)
+    _check_pixels(path, _declared_hw(encoded))
+    # Decoding from memory keeps OpenCV's "can't open/read file" off stderr, and reads any path on Windows.
+    log_level = _cv2_logging.getLogLevel()
+    _cv2_logging.setLogLevel(0)
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    finally:
+        _cv2_logging.setLogLevel(log_level)
+    if image is None:
+        raise ImageError(f"{path}: not a picture that OpenCV can decode; convert it to JPEG or PNG")
+    _check_pixels(path, (image.shape[0], image.shape[1]))
+    return as_image_bgr(image)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ImageError(
+                f"{path}: {size} bytes, wanted at most {MAX_FILE_BYTES}; shrink the picture or check the file"
+            )
+        encoded = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{path}: cannot read the picture ({reason}); check the path") from None
+    if not encoded:
+        raise ImageError(f"{path}: the file is empty; copy the picture again")
+    return encoded
+
+
+def _check_pixels(path: Path, size_hw: tuple[int, int] | None) -> None:
+    if size_hw is not None and size_hw[0] * size_hw[1] > MAX_PIXELS:
+        raise ImageError(
+            f"{path}: {size_hw[1]}x{size_hw[0]} pixels, wanted at most {MAX_PIXELS}; shrink the picture"
+        )
+
+
+def _declared_hw(encoded: bytes) -> tuple[int, int] | None:
+    """(height, width) from a PNG's or JPEG's header, before orientation; None where it is neither."""
+    if encoded.startswith(_PNG_SIGNATURE) and len(encoded) >= 24:
+        width, height = struct.unpack_from(">II", encoded, 16)
+        return height, width
+    if not encoded.startswith(_JPEG_SIGNATURE):
+        return None
+    at = 2
+    while at + 9 <= len(encoded) and encoded[at] == 0xFF:
+        marker = encoded[at + 1]
+        if marker == _JPEG_FILL_BYTE:
+            at += 1
+        elif marker in _JPEG_FRAME_MARKERS:
+            height, width = struct.unpack_from(">HH", encoded, at + 5)
+            return height, width
+        elif marker == _JPEG_SCAN_START:
+            return None
+        else:
+            (length,) = struct.unpack_from(">H", encoded, at + 2)
+            at += 2 + length
+    return None
