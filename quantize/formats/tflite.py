@@ -246,7 +246,7 @@ class _Lowering:
         if self._weight_dtype == np.float32:
             return self._model.add_constant(name, values.astype(np.float32))
         largest = float(np.abs(values).max(initial=0.0))
-        if largest > np.finfo(np.float16).max:
+        if largest > float(np.finfo(np.float16).max):
             raise ArtifactError(f"{name}: {largest:.3g} is too large for float16; export fp32 or int8")
         half = self._model.add_constant(f"{name}/fp16", values.astype(np.float16))
         widened = self._model.add_tensor(name, values.shape, np.float32)
