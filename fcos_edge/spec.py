@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal, cast
 
@@ -112,7 +112,8 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON values; `from_dict` reads it back."""
-        return {"version": "{}.{}".format(*SPEC_VERSION), **json.loads(json.dumps(asdict(self)))}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"version": "{}.{}".format(*SPEC_VERSION), **json.loads(json.dumps(values))}
 
     @classmethod
     def from_dict(cls, document: object) -> ModelSpec:
@@ -155,7 +156,10 @@ def _frozen(name: str, value: object) -> Any:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or an integer of more than 4300 digits
+        text = f"a {type(value).__name__} that is too large to print"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -164,7 +168,10 @@ def _is_int(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return (_is_int(value) or isinstance(value, float)) and math.isfinite(cast(float, value))
+    try:
+        return (_is_int(value) or isinstance(value, float)) and math.isfinite(cast(float, value))
+    except OverflowError:  # JSON has integers that no float holds
+        return False
 
 
 def _is_text(value: object) -> bool:
@@ -213,9 +220,15 @@ def _is_count(value: object) -> bool:
 
 def _is_json_object(value: object) -> bool:
     try:
-        return isinstance(value, dict) and bool(json.dumps(value, allow_nan=False))
+        return isinstance(value, dict) and _is_flat(value, 64) and bool(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         return False
+
+
+def _is_flat(value: object, levels: int) -> bool:
+    """Whether `value` nests at most so deep; deeper JSON can be read, but not always written again."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return levels >= 0 and all(_is_flat(one, levels - 1) for one in inner)
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -239,5 +252,5 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "nms_per_class": (lambda value: isinstance(value, bool), "true or false"),
     "pre_nms_topk_per_level": (_is_count, "a positive integer"),
     "max_detections": (_is_count, "a positive integer"),
-    "provenance": (_is_json_object, "a JSON object"),
+    "provenance": (_is_json_object, "a JSON object, at most 64 levels deep"),
 }
