@@ -36,7 +36,7 @@ def draw_detections(
     classes:   class names, `spec.classes`; OpenCV's font draws what is not ASCII as "?"
     returns:   (H, W, 3) uint8, BGR
     """
-    drawn = as_image_bgr(image_bgr).copy()
+    drawn: UInt8Array = as_image_bgr(image_bgr).copy()
     size_hw = (drawn.shape[0], drawn.shape[1])
     letter_px = max(_MIN_LETTER_PX, math.sqrt(size_hw[0] * size_hw[1]) / _LETTERS_PER_PICTURE)
     line_px = max(1, round(letter_px / 6))
