@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fcos_edge.quantize.add_scales import align_add_scales
 from fcos_edge.quantize.execute import DeployNetwork
 from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Node, Resize
 from fcos_edge.quantize.record import Point, Record, weight_scales
@@ -106,7 +107,6 @@ def random_pictures(graph: Graph, count: int = 2, seed: int = 0) -> UInt8Array:
 def tiny_record(graph: Graph, seed: int = 0, float_nodes: tuple[str, ...] = ()) -> Record:
     """Ranges over four random pictures, in the plainest way; `quantize/calibrate.py` is not used."""
     points: dict[str, Point] = {}
-    scales = {}
     for node, value in DeployNetwork(graph).run_nodes(torch.from_numpy(random_pictures(graph, 4, seed))):
         if isinstance(node, Input) and node.uniform:
             points[node.name] = Point(*node.uniform)
@@ -117,6 +117,7 @@ def tiny_record(graph: Graph, seed: int = 0, float_nodes: tuple[str, ...] = ()) 
             # Rounded down: 255 steps must not exceed a ReLU6's 6, or ONNX Runtime keeps the clip.
             scale = float(np.nextafter(np.float32((high - low) / 255), np.float32(0)))
             points[node.name] = Point(scale, round(-low / scale))
-        if isinstance(node, Conv):
-            scales[node.name] = weight_scales(node, points[node.inputs[0]].scale)
+    points = align_add_scales(graph, points)
+    convs = [node for node in graph.nodes if isinstance(node, Conv)]
+    scales = {conv.name: weight_scales(conv, points[conv.inputs[0]].scale) for conv in convs}
     return Record(points, scales, float_nodes)

@@ -1,0 +1,236 @@
+"""Write a deploy graph as ONNX: float, or int8 as QDQ nodes built from the record.
+
+QDQ        every quantized tensor is a QuantizeLinear - DequantizeLinear pair around a float operator;
+           runtimes fuse such a neighbourhood into one integer operator
+NHWC/NCHW  pictures and outputs are NHWC, ONNX convolutions NCHW: one Transpose after the picture, one in
+           front of each output
+
+The picture's DequantizeLinear comes before its Transpose: the other order leaves the first convolution
+of OpenVINO in float. Weights are int8 per output channel and activations uint8 per tensor (U8S8), which
+is what x86 with VNNI multiplies fastest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from fcos_edge import __version__
+from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, dump_document
+from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Resize
+from fcos_edge.quantize.record import Point, Record, conv_integers, quantized_bounds
+from fcos_edge.spec import ModelSpec
+
+FORMAT = "onnx"
+PRECISIONS = ("fp32", "int8")
+
+# The oldest pair that has every operator here, so that ONNX Runtime 1.17 and older tools read the file.
+OPSET = 17
+IR_VERSION = 8
+
+Array = npt.NDArray[Any]
+
+
+def write(
+    folder: Path,
+    graph: Graph,
+    record: Record | None,
+    spec: ModelSpec,
+    precision: str,
+    operating_thresholds: tuple[float, ...],
+) -> tuple[Path, ...]:
+    """Write `model.<precision>.onnx`; the same arguments give the same bytes."""
+    quantization = record_for(precision, PRECISIONS, record)
+    info = ArtifactInfo(
+        format="onnx",
+        precision="int8" if quantization else "fp32",
+        outputs=tuple(OutputInfo(name) for name in graph.outputs),
+        operating_thresholds=operating_thresholds,
+        record_sha256=quantization.sha256 if quantization else "",
+        tool_versions={"fcos-edge": __version__, "onnx": onnx.__version__},
+    )
+    path = folder / f"model.{precision}.onnx"
+    path.write_bytes(serialize(graph, quantization, dump_document(spec, info)))
+    return (path,)
+
+
+def serialize(graph: Graph, record: Record | None, document: str | None = None) -> bytes:
+    """The ONNX file of a graph: float without a record, int8 QDQ with one."""
+    model = _Builder(graph, record).model()
+    if document is not None:
+        helper.set_model_props(model, {DOCUMENT_KEY: document})
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def record_for(precision: str, supported: tuple[str, ...], record: Record | None) -> Record | None:
+    """The record where the precision needs one, None where it does not."""
+    if precision not in supported:
+        raise ValueError(f"precision is {precision}, expected {', '.join(supported)}")
+    if precision != "int8":
+        return None
+    if record is None:
+        raise ValueError("int8 needs a calibration record")
+    return record
+
+
+class _Builder:
+    """Emits one ONNX node after the other.
+
+    values: name of a graph node -> name of the float NCHW tensor that stands for its output
+    """
+
+    def __init__(self, graph: Graph, record: Record | None) -> None:
+        self.graph = graph
+        self.record = record
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.values: dict[str, str] = {}
+
+    def model(self) -> onnx.ModelProto:
+        for node in self.graph.nodes:
+            match node:
+                case Input():
+                    self.values[node.name] = self.picture(node)
+                case Conv():
+                    self.values[node.name] = self.conv(node)
+                case Add():
+                    terms = [self.values[name] for name in node.inputs]
+                    total = self.emit("Add", terms, f"{node.name}/sum")
+                    self.values[node.name] = self.activated(node.name, total, node.activation)
+                case Resize():
+                    self.values[node.name] = self.resize(node)
+        outputs = [self.output(name, source) for name, source in self.graph.outputs.items()]
+        height, width = self.graph.input_hw
+        picture = helper.make_tensor_value_info("images", TensorProto.UINT8, [1, height, width, 3])
+        graph = helper.make_graph(
+            self.nodes, "fcos", [picture], outputs, initializer=list(self.constants.values())
+        )
+        return helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="fcos-edge",
+        )
+
+    def picture(self, node: Input) -> str:
+        """The normalized picture, NCHW. Where it is the quantized input itself, nothing is computed."""
+        if node.uniform:
+            pixels = self.dequantized("images", Point(*node.uniform), node.name)
+        else:
+            pixels = self.emit("Cast", ["images"], f"{node.name}/float", to=TensorProto.FLOAT)
+            pixels = self.emit("Sub", [pixels, self.constant(f"{node.name}/mean", _float32(node.mean))])
+            pixels = self.emit("Div", [pixels, self.constant(f"{node.name}/std", _float32(node.std))])
+            if self.record:
+                point = self.record.points[node.name]
+                pixels = self.dequantized(self.quantized(pixels, point, node.name), point, node.name)
+        return self.emit("Transpose", [pixels], f"{node.name}/nchw", perm=[0, 3, 1, 2])
+
+    def conv(self, node: Conv) -> str:
+        if self.record is None or node.name in self.record.float_nodes:
+            weight = self.constant(f"{node.name}/weight", node.weight)
+            bias = self.constant(f"{node.name}/bias", node.bias)
+        else:
+            weight, bias = self.integer_constants(node, self.record)
+        total = self.emit(
+            "Conv",
+            [self.values[node.inputs[0]], weight, bias],
+            f"{node.name}/conv",
+            kernel_shape=list(node.weight.shape[2:]),
+            strides=[node.stride, node.stride],
+            pads=list(node.pads),
+            group=node.groups,
+        )
+        if self.record and node.name in self.record.float_nodes:
+            # ONNX Runtime quantizes the float weights of a convolution between a DequantizeLinear and a
+            # QuantizeLinear, per tensor, and looks past a Relu or Clip. A Max that does nothing stops it.
+            lowest = self.constant("lowest", np.float32(np.finfo(np.float32).min))
+            total = self.emit("Max", [total, lowest], f"{node.name}/kept")
+        return self.activated(node.name, total, node.activation)
+
+    def integer_constants(self, node: Conv, record: Record) -> tuple[str, str]:
+        """Weight and bias as the record's integers behind a DequantizeLinear per output channel."""
+        integers = conv_integers(node, record)
+        weight = self.channels(f"{node.name}/weight", integers.weight, integers.weight_scale)
+        bias = self.channels(f"{node.name}/bias", integers.bias, integers.bias_scale)
+        return weight, bias
+
+    def channels(self, name: str, integers: Array, scale: Array) -> str:
+        zero_point = np.zeros(len(scale), integers.dtype)
+        parts = [
+            self.constant(f"{name}/integers", integers),
+            self.constant(f"{name}/scale", scale.astype(np.float32)),
+            self.constant(f"{name}/zero_point", zero_point),
+        ]
+        return self.emit("DequantizeLinear", parts, name, axis=0)
+
+    def activated(self, name: str, total: str, activation: Activation) -> str:
+        """Activation, then the quantization point of the node."""
+        if self.record is None:
+            return self.clipped(name, total, activation)
+        point = self.record.points[name]
+        integers = self.quantized(total, point, name)
+        low, high = quantized_bounds(activation, point)
+        if (low, high) != (0, 255):
+            # On the integers, so that the convolution in front still fuses with its QuantizeLinear.
+            bounds = [
+                self.constant(f"{name}/low", np.array(low, np.uint8)),
+                self.constant(f"{name}/high", np.array(high, np.uint8)),
+            ]
+            integers = self.emit("Clip", [integers, *bounds], f"{name}/clip")
+        return self.dequantized(integers, point, name)
+
+    def clipped(self, name: str, total: str, activation: Activation) -> str:
+        if activation == "none":
+            return total
+        if activation == "relu":
+            return self.emit("Relu", [total], f"{name}/relu")
+        bounds = [self.constant("zero", np.float32(0)), self.constant("six", np.float32(6))]
+        return self.emit("Clip", [total, *bounds], f"{name}/relu6")
+
+    def resize(self, node: Resize) -> str:
+        factors = self.constant(f"scales_{node.factor}", _float32((1, 1, node.factor, node.factor)))
+        enlarged = self.emit(
+            "Resize",
+            [self.values[node.inputs[0]], "", factors],
+            f"{node.name}/resize",
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+        return self.activated(node.name, enlarged, "none")
+
+    def output(self, name: str, source: str) -> onnx.ValueInfoProto:
+        channels, height, width = self.graph.shapes[source]
+        self.emit("Transpose", [self.values[source]], name, perm=[0, 2, 3, 1])
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, height, width, channels])
+
+    def quantized(self, value: str, point: Point, name: str) -> str:
+        return self.emit("QuantizeLinear", [value, *self.point(point, name)], f"{name}/integers")
+
+    def dequantized(self, integers: str, point: Point, name: str) -> str:
+        return self.emit("DequantizeLinear", [integers, *self.point(point, name)], f"{name}/value")
+
+    def point(self, point: Point, name: str) -> list[str]:
+        return [
+            self.constant(f"{name}/scale", np.float32(point.scale)),
+            self.constant(f"{name}/zero_point", np.array(point.zero_point, np.uint8)),
+        ]
+
+    def constant(self, name: str, value: Array | np.float32) -> str:
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def emit(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        output = output or f"{inputs[0]}/{operator.lower()}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+
+def _float32(values: tuple[float, ...]) -> Array:
+    return np.asarray(values, np.float32)

@@ -1,0 +1,51 @@
+"""Write a deploy graph as OpenVINO IR: the ONNX model of the same graph and record, converted.
+
+The conversion keeps the record's integers: weights stay int8 constants behind their scales, every pair of
+QuantizeLinear and DequantizeLinear becomes one FakeQuantize of the same scale and zero point.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import cast
+
+import onnx
+import openvino
+
+from fcos_edge import __version__
+from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, Precision, dump_document
+from fcos_edge.quantize.formats.onnx import record_for, serialize
+from fcos_edge.quantize.graph import Graph
+from fcos_edge.quantize.record import Record
+from fcos_edge.spec import ModelSpec
+
+FORMAT = "openvino"
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def write(
+    folder: Path,
+    graph: Graph,
+    record: Record | None,
+    spec: ModelSpec,
+    precision: str,
+    operating_thresholds: tuple[float, ...],
+) -> tuple[Path, ...]:
+    """Write `model.<precision>.xml` and `.bin`."""
+    quantization = record_for(precision, PRECISIONS, record)
+    info = ArtifactInfo(
+        format="openvino",
+        precision=cast(Precision, precision),
+        outputs=tuple(OutputInfo(name) for name in graph.outputs),
+        operating_thresholds=operating_thresholds,
+        record_sha256=quantization.sha256 if quantization else "",
+        tool_versions={"fcos-edge": __version__, "onnx": onnx.__version__, "openvino": openvino.__version__},
+    )
+    # From memory: a file's path would be recorded in the model.
+    model = openvino.convert_model(io.BytesIO(serialize(graph, quantization)))
+    model.set_rt_info(dump_document(spec, info), [DOCUMENT_KEY])
+    path = folder / f"model.{precision}.xml"
+    # Only the weights become fp16; int8 models keep float32 scales, or their integers would drift.
+    openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
+    return path, path.with_suffix(".bin")
