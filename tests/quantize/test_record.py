@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fcos_edge.errors import CheckpointError, FcosEdgeError
@@ -39,6 +39,7 @@ def record_of(conv: Conv, input_scale: float) -> Record:
     )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 @given(SCALES, st.integers(0, 255), st.lists(SCALES, min_size=1, max_size=5))
 def test_record__json_keeps_float32_scales_to_the_bit(
     scale: float, zero_point: int, scales: list[float]

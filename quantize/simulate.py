@@ -1,0 +1,152 @@
+"""The integer simulator: what an exact runtime computes, to the bit.
+
+It is the oracle of `verify`, and what calibration recipes are judged on. ONNX Runtime (MLAS) and
+ai-edge-litert (XNNPACK) compute, for a convolution with input scale s_x, weight scale s_w per output
+channel and output scale s_y:
+
+    sum    int32: sum over the window of (q_x - z_x) * q_w, plus q_bias; padding adds nothing
+    q_y    clamp(round(float32(sum) * m) + z_y),  m = (s_x * s_w) / s_y, each step rounded to float32
+
+with halves rounded to even. An Add is float32: (q_a - z_a) * (s_a / s_y) + (q_b - z_b) * (s_b / s_y).
+XNNPACK adds in fixed point instead; `add_scales` keeps sums away from halves, so that it rounds alike.
+OpenVINO rounds in another order and is compared with a tolerance. A convolution kept in float is
+computed on dequantized inputs; float sums depend on their order, so runtimes may differ on it by a step.
+
+Values are kept as q - z, so that zero padding is zero, and as float32, which holds them exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fcos_edge.quantize.execute import activate, check_pictures, convolve, enlarge, normalize
+from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Node
+from fcos_edge.quantize.record import Record, check_record, conv_integers, quantized_bounds
+from fcos_edge.runtime import FloatArray, UInt8Array
+
+EXACT_FLOAT32 = 1 << 24  # every integer up to here is a float32, so sums below it are exact in any order
+
+
+def simulate(graph: Graph, record: Record, pictures: UInt8Array) -> dict[str, UInt8Array]:
+    """The integers of every output; see `Simulator`, which many pictures should share."""
+    return Simulator(graph, record).run(pictures)
+
+
+def dequantize(graph: Graph, record: Record, integers: Mapping[str, UInt8Array]) -> dict[str, FloatArray]:
+    """(q - zero_point) * scale of every output, float32."""
+    real: dict[str, FloatArray] = {}
+    for output, values in integers.items():
+        point = record.points[graph.outputs[output]]
+        real[output] = (values.astype(np.float32) - np.float32(point.zero_point)) * np.float32(point.scale)
+    return real
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """A convolution, ready to run.
+
+    weight      (O, I / groups, kh, kw), integers; float64 where sums may not be exact in float32
+    bias        (O,), integers of the same dtype
+    multiplier  (O, 1, 1) float32, m
+    """
+
+    weight: Tensor
+    bias: Tensor
+    multiplier: Tensor
+
+
+class Simulator:
+    """Pictures (N, H, W, 3) uint8 RGB, letterboxed -> output name -> (N, h, w, C) uint8.
+
+    Raises CheckpointError where the record does not fit the graph.
+    """
+
+    def __init__(self, graph: Graph, record: Record) -> None:
+        check_record(graph, record)
+        self.graph = graph
+        self.record = record
+        self._factors = {
+            node.name: _prepare(node, record)
+            for node in graph.nodes
+            if isinstance(node, Conv) and node.name not in record.float_nodes
+        }
+
+    def run(self, pictures: UInt8Array) -> dict[str, UInt8Array]:
+        values = {node.name: value for node, value in self.run_nodes(pictures)}
+        outputs = {}
+        for output, name in self.graph.outputs.items():
+            integers = values[name] + self.record.points[name].zero_point
+            nhwc: npt.NDArray[np.uint8] = integers.permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
+            outputs[output] = nhwc
+        return outputs
+
+    @torch.inference_mode()
+    def run_nodes(self, pictures: UInt8Array) -> Iterator[tuple[Node, Tensor]]:
+        """Every node with its output, (N, C, h, w) float32: integers, q - zero_point."""
+        tensor = torch.from_numpy(np.ascontiguousarray(pictures))
+        check_pictures(self.graph, tensor)
+        values: dict[str, Tensor] = {}
+        for node in self.graph.nodes:
+            if isinstance(node, Input):
+                value = self._input(node, tensor)
+            elif isinstance(node, Conv):
+                value = self._conv(node, values[node.inputs[0]])
+            elif isinstance(node, Add):
+                value = self._add(node, values)
+            else:
+                value = enlarge(node, values[node.inputs[0]])
+            values[node.name] = value
+            yield node, value
+
+    def _input(self, node: Input, pictures: Tensor) -> Tensor:
+        point = self.record.points[node.name]
+        if node.uniform:
+            return (pictures.float() - point.zero_point).permute(0, 3, 1, 2).contiguous()
+        return self._rounded(node, normalize(node, pictures) / point.scale)
+
+    def _conv(self, node: Conv, x: Tensor) -> Tensor:
+        if node.name in self.record.float_nodes:
+            real = x * self.record.points[node.inputs[0]].scale
+            real = convolve(node, real, torch.tensor(node.weight), torch.tensor(node.bias))
+            return self._rounded(node, activate(node.activation, real) / self.record.points[node.name].scale)
+        factors = self._factors[node.name]
+        total = convolve(node, x.to(factors.weight.dtype), factors.weight, factors.bias)
+        return self._rounded(node, total.float() * factors.multiplier)
+
+    def _add(self, node: Add, values: Mapping[str, Tensor]) -> Tensor:
+        scale = np.float32(self.record.points[node.name].scale)
+        first, second = (
+            values[name] * float(np.float32(self.record.points[name].scale) / scale) for name in node.inputs
+        )
+        return self._rounded(node, first + second)
+
+    def _rounded(self, node: Conv | Add | Input, steps: Tensor) -> Tensor:
+        """Round to even and clamp; `steps` is overwritten."""
+        point = self.record.points[node.name]
+        low, high = quantized_bounds("none" if isinstance(node, Input) else node.activation, point)
+        return steps.round_().clamp_(low - point.zero_point, high - point.zero_point)
+
+
+def _prepare(node: Conv, record: Record) -> _Factors:
+    integers = conv_integers(node, record)
+    source = record.points[node.inputs[0]]
+    largest_input = max(source.zero_point, 255 - source.zero_point)
+    sums = np.abs(integers.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * largest_input
+    sums += np.abs(integers.bias.astype(np.int64))
+    # Dense kernels larger than 1x1 may be computed by Winograd's algorithm, whose steps are fractions.
+    is_plain_sum = node.groups == len(node.bias) or node.weight.shape[2:] == (1, 1)
+    is_exact = is_plain_sum and int(sums.max()) < EXACT_FLOAT32
+    dtype = np.float32 if is_exact else np.float64
+    # bias_scale is s_x * s_w, rounded to float32: the first of the multiplier's two steps.
+    multiplier = integers.bias_scale / np.float32(record.points[node.name].scale)
+    return _Factors(
+        torch.from_numpy(integers.weight.astype(dtype)),
+        torch.from_numpy(integers.bias.astype(dtype)),
+        torch.from_numpy(multiplier.astype(np.float32)).reshape(-1, 1, 1),
+    )
