@@ -1,0 +1,148 @@
+"""The command line: find the verb, run it, and make one line and an exit code of what went wrong.
+
+0    fine
+1    a check was run and failed
+2    the user's mistake, one line on stderr
+130  interrupted with Ctrl-C
+141  whoever read our output has gone (`fcos-edge inspect ... | head`)
+
+A verb is a file in `commands/`. Every verb has `--json`: results on stdout, everything else on stderr.
+Here nothing is imported that a verb may not need: `--help` waits for no runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import importlib
+import io
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol, cast
+
+from fcos_edge import __version__, commands
+from fcos_edge.errors import FcosEdgeError
+
+PROGRAM = "fcos-edge"
+USER_MISTAKE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+
+# What the disk or its owner refuses is the user's to mend; any other OSError is a mistake of ours.
+_MENDABLE = frozenset({
+    errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS,
+})  # fmt: skip
+
+
+class Command(Protocol):
+    """What a file in `commands/` holds; a trailing underscore keeps a name from being a keyword.
+
+    It may also hold EXTRA, the extra of fcos-edge that it needs; "export" where it says nothing.
+    """
+
+    SUMMARY: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Returns the exit code. Raises FcosEdgeError for the user's mistakes."""
+        ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments on one line, as every other mistake is said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USER_MISTAKE, f"{PROGRAM}: {_one_line(message)}; see {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; `argv` is without the program's name. Returns the exit code."""
+    _print_any_name()
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except FcosEdgeError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        _drop_output()
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror}; make room there, or choose another place", USER_MISTAKE)
+
+
+def command_names() -> tuple[str, ...]:
+    """The verbs: the files in `commands/`."""
+    return tuple(sorted(module.name.rstrip("_") for module in pkgutil.iter_modules(commands.__path__)))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; `args.command` of what it parses is the verb's module."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description="FCOS detectors from training to verified int8 on ONNX Runtime, OpenVINO and TFLite.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for module in sorted(pkgutil.iter_modules(commands.__path__), key=lambda module: module.name):
+        command = cast(Command, importlib.import_module(f"{commands.__name__}.{module.name}"))
+        summary = command.SUMMARY
+        verb = verbs.add_parser(
+            module.name.rstrip("_"), help=summary, description=f"{summary[0].upper()}{summary[1:]}.",
+            allow_abbrev=False,
+        )  # fmt: skip
+        command.add_arguments(verb)
+        verb.add_argument("--json", action="store_true", help="print the result as JSON")
+        verb.set_defaults(command=command)
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = make_parser().parse_args(argv)
+    except SystemExit as end:  # --help, --version, wrong arguments
+        return end.code if isinstance(end.code, int) else 0
+    command: Command = args.command
+    try:
+        return command.run(args)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", __package__):
+            raise
+        extra = getattr(command, "EXTRA", "export")
+        return _fail(f"{package} is not installed; run: pip install 'fcos-edge[{extra}]'", USER_MISTAKE)
+
+
+def _fail(message: str, exit_code: int) -> int:
+    # What stands on stdout came first.
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    print(f"{PROGRAM}: {_one_line(message)}", file=sys.stderr)
+    return exit_code
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.splitlines())
+
+
+def _print_any_name() -> None:
+    """File and class names may hold what the terminal's encoding has not: show it escaped, do not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Nobody reads stdout any more; without this the interpreter complains when it flushes at its end."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: stdout is no file, as in a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,267 @@
+"""`fcos-edge inspect`: what a model file, a bundle or a checkpoint holds. Only a checkpoint needs torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fcos_edge.console import print_json, print_table
+from fcos_edge.errors import ArtifactError, UsageError
+
+SUMMARY = "show what a model file, a bundle or a checkpoint holds: spec, layers, scales, sizes"
+RECORD_NAME = "calibration.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", metavar="FILE|BUNDLE|CHECKPOINT", nargs="?", type=Path,
+        help="what to look at (default: the embedded checkpoint)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layers", action="store_true",
+        help="every layer: of a checkpoint its parameters and multiply-adds, of a bundle its quantization",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    from fcos_edge import embedded
+
+    path: Path = args.path or embedded.CHECKPOINT
+    if path.is_dir():
+        document = _bundle(path)
+    elif path.suffix == ".safetensors":
+        document = _checkpoint(path)
+    else:
+        document = _artifact(path)
+    if args.layers and "layers" not in document:
+        raise UsageError(f"{path}: --layers needs a checkpoint, or a bundle with a {RECORD_NAME}")
+    if not args.layers:
+        document.pop("layers", None)
+    if args.json:
+        print_json(document)
+    else:
+        _print(document)
+    return 0
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    from fcos_edge.quantize.count import layer_costs, output_cost
+    from fcos_edge.quantize.deploy import deploy
+    from fcos_edge.train.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    spec = checkpoint.spec
+    layers = layer_costs(deploy(checkpoint.network, spec.input_hw))
+    outputs = output_cost(spec.num_locations, len(spec.classes))
+    return {
+        "kind": "checkpoint",
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "spec": spec.to_dict(),
+        "operating_thresholds": list(checkpoint.operating_thresholds),
+        "metrics": dict(checkpoint.metrics),
+        "network": checkpoint.network_config.to_dict(),
+        "cost": {
+            "parameters": sum(p.numel() for p in checkpoint.network.parameters()),
+            "deployed_parameters": sum(layer.parameters for layer in layers),
+            "multiply_adds": sum(layer.multiply_adds for layer in layers),
+            **asdict(outputs),
+        },
+        "record": None if checkpoint.record is None else _record_summary(checkpoint.record),
+        "layers": [asdict(layer) for layer in layers],
+    }
+
+
+def _bundle(folder: Path) -> dict[str, Any]:
+    from fcos_edge.bundle import read_manifest
+
+    manifest = read_manifest(folder)
+    document: dict[str, Any] = {
+        "kind": "bundle",
+        "file": folder.name,
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "spec": manifest.spec.to_dict(),
+        "artifacts": [
+            {
+                "file": artifact.name, "format": artifact.format, "precision": artifact.precision,
+                "bytes": sum(entry.bytes for entry in artifact.files),
+                "sha256": artifact.files[0].sha256, "verify": dict(artifact.verify),
+            }
+            for artifact in manifest.artifacts
+        ],
+        "golden": sorted(path.name for path in folder.glob("golden/*") if path.is_file()),
+        "record": None,
+    }  # fmt: skip
+    record_path = folder / RECORD_NAME
+    if record_path.is_file():
+        record = _read_record(record_path)
+        document["record"] = _record_summary(record)
+        document["layers"] = _record_layers(record)
+    return document
+
+
+def _artifact(path: Path) -> dict[str, Any]:
+    from fcos_edge.loading import read_document
+
+    spec, info = read_document(path)
+    return {
+        "kind": "artifact",
+        "file": path.name,
+        "bytes": path.stat().st_size,
+        "spec": spec.to_dict(),
+        "artifact": info.to_dict(),
+    }
+
+
+def _read_record(path: Path) -> Mapping[str, Any]:
+    import json
+
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = type(error).__name__
+        raise ArtifactError(f"{path}: no calibration record ({reason}); copy the bundle again") from None
+    if not isinstance(document, dict):
+        raise ArtifactError(f"{path}: no calibration record; copy the bundle again")
+    return document
+
+
+def _record_summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    from fcos_edge.quantize.record import Record
+
+    record = Record.from_dict(dict(document))
+    scales = [point.scale for point in record.points.values()]
+    weight_scales = [scale for of_layer in record.weight_scales.values() for scale in of_layer.tolist()]
+    return {
+        "sha256": record.sha256,
+        "points": len(record.points),
+        "activation_scales": [min(scales, default=0.0), max(scales, default=0.0)],
+        "convolutions": len(record.weight_scales),
+        "weight_scales": [min(weight_scales, default=0.0), max(weight_scales, default=0.0)],
+        "float_nodes": list(record.float_nodes),
+        "learned_rounding": sorted(record.rounded_weights),
+        "pictures": len(record.picture_sha256),
+    }
+
+
+def _record_layers(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from fcos_edge.quantize.record import Record
+
+    record = Record.from_dict(dict(document))
+    layers = []
+    for name, point in record.points.items():
+        weights = record.weight_scales.get(name)
+        layers.append({
+            "name": name, "scale": point.scale, "zero_point": point.zero_point,
+            "weight_scales": None if weights is None else [float(weights.min()), float(weights.max())],
+            "is_float": name in record.float_nodes,
+        })  # fmt: skip
+    return layers
+
+
+def _print(document: dict[str, Any]) -> None:
+    print(f"{document['kind']} {document['file']}, {document['bytes']:,} bytes\n")
+    _print_spec(document["spec"])
+    for name in ("cost", "artifact", "artifacts", "record", "golden", "metrics", "layers"):
+        if document.get(name):
+            print()
+            _PRINTERS[name](document)
+
+
+def _print_spec(spec: Mapping[str, Any]) -> None:
+    """Every convention on a line of its own, in the order of `ModelSpec`."""
+    from fcos_edge.spec import ModelSpec
+
+    for name in ModelSpec.__dataclass_fields__:
+        value = spec[name]
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        print(f"{name:<24}{text}")
+
+
+def _print_cost(document: dict[str, Any]) -> None:
+    cost = document["cost"]
+    classes, locations = len(document["spec"]["classes"]), f"{cost['locations']:,} locations"
+    # Shared convolutions with a normalization per level become one convolution per level.
+    print(f"parameters              {cost['parameters']:,}, once deployed {cost['deployed_parameters']:,}")
+    print(f"multiply-adds           {cost['multiply_adds']:,} per picture")
+    print(f"output values           {cost['values']:,} = {locations} * ({classes} + 4 + 1)")
+    print(f"with nine anchors       {cost['anchor_values']:,} = {locations} * 9 * ({classes} + 4)")
+
+
+def _print_artifact(document: dict[str, Any]) -> None:
+    info = document["artifact"]
+    print(f"{info['format']} {info['precision']}, record {info['record_sha256'][:12] or 'none'}")
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(info["tool_versions"].items()))
+    print(f"written by {versions or 'unknown tools'}\n")
+    _print_thresholds(document["spec"]["classes"], info["operating_thresholds"])
+    print()
+    print_table(
+        ("output", "scale", "zero point"),
+        [(output["name"], output["scale"], output["zero_point"]) for output in info["outputs"]],
+    )
+
+
+def _print_thresholds(classes: list[str], thresholds: list[float]) -> None:
+    print_table(("class", "operating threshold"), list(zip(classes, thresholds, strict=True)))
+
+
+def _print_artifacts(document: dict[str, Any]) -> None:
+    print_table(
+        ("artifact", "format", "precision", "bytes", "sha256"),
+        [
+            (row["file"], row["format"], row["precision"], row["bytes"], row["sha256"][:12])
+            for row in document["artifacts"]
+        ],
+    )
+
+
+def _print_record(document: dict[str, Any]) -> None:
+    record = document["record"]
+    (low, high), (weight_low, weight_high) = record["activation_scales"], record["weight_scales"]
+    print(f"calibration record {record['sha256'][:12]}, from {record['pictures']} pictures")
+    print(f"  {record['points']} points, scales {low:.3g} to {high:.3g}")
+    print(f"  {record['convolutions']} convolutions, weight scales {weight_low:.3g} to {weight_high:.3g}")
+    print(f"  kept in float: {', '.join(record['float_nodes']) or 'none'}")
+    if record["learned_rounding"]:
+        print(f"  learned rounding: {len(record['learned_rounding'])} convolutions")
+
+
+def _print_golden(document: dict[str, Any]) -> None:
+    print(f"golden: {', '.join(document['golden'])}")
+
+
+def _print_metrics(document: dict[str, Any]) -> None:
+    import json
+
+    _print_thresholds(document["spec"]["classes"], document["operating_thresholds"])
+    print(f"\nmetrics: {json.dumps(document['metrics'], indent=1, sort_keys=True)}")
+
+
+def _print_layers(document: dict[str, Any]) -> None:
+    if document["kind"] == "checkpoint":
+        header = ("layer", "kind", "output", "parameters", "multiply-adds")
+        print_table(header, [
+            (row["name"], row["kind"], "x".join(map(str, row["output_chw"])), row["parameters"],
+             row["multiply_adds"])
+            for row in document["layers"]
+        ])  # fmt: skip
+        return
+    header = ("point", "scale", "zero point", "smallest weight scale", "largest")
+    print_table(header, [
+        (row["name"], row["scale"], row["zero_point"], *(row["weight_scales"] or (None, None)))
+        for row in document["layers"]
+    ])  # fmt: skip
+
+
+_PRINTERS = {
+    "cost": _print_cost,
+    "artifact": _print_artifact,
+    "artifacts": _print_artifacts,
+    "record": _print_record,
+    "golden": _print_golden,
+    "metrics": _print_metrics,
+    "layers": _print_layers,
+}

@@ -1,0 +1,70 @@
+"""What `detect` and calibration are given: a picture, a folder of pictures, a video, a camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcos_edge.errors import DataError, ImageError, UsageError
+from fcos_edge.video import VIDEO_SUFFIXES
+
+# What OpenCV both reads and writes in colour, in every build.
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Picture files, not read yet.
+
+    folder  that the user named; None where it was one file
+    """
+
+    paths: tuple[Path, ...]
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file, or the number of a camera."""
+
+    source: Path | int
+
+    @property
+    def name(self) -> str:
+        return f"camera{self.source}.mp4" if isinstance(self.source, int) else self.source.name
+
+
+def find_source(text: str) -> Pictures | Video:
+    """What `text` names: a folder or file, or where there is none and it is a number, a camera.
+
+    Raises ImageError where there is no such file, DataError for a folder without pictures.
+    """
+    if not text or "\0" in text:
+        raise UsageError(
+            f"source {text!r} is no path; name a picture, a folder, a video or a camera's number"
+        )
+    path = Path(text)
+    if path.is_dir():
+        return Pictures(list_pictures(path), path)
+    if not path.exists() and text.isascii() and text.isdigit() and len(text) < 4:
+        return Video(int(text))
+    if not path.exists():
+        raise ImageError(f"{path}: no such file or folder; check the path")
+    return Video(path) if path.suffix.lower() in VIDEO_SUFFIXES else Pictures((path,))
+
+
+def list_pictures(folder: Path) -> tuple[Path, ...]:
+    """The picture files in `folder`, by name; other files and folders below it do not count.
+
+    Raises DataError where there is none.
+    """
+    paths = sorted(path for path in folder.iterdir() if is_picture(path))
+    if not paths:
+        suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
+        raise DataError(f"{folder}: no pictures in this folder; expected {suffixes}")
+    return tuple(paths)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name is a picture's; hidden files are none (macOS leaves `._name.jpg` everywhere)."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
