@@ -1,0 +1,222 @@
+"""Calibrate: choose the scale and zero point of every tensor from pictures.
+
+Pictures go through the device's own letterbox and the float deploy graph; the ranges of all nodes'
+outputs become the record's points. Three ways to choose a range:
+
+minmax      the smallest and largest value seen
+percentile  all but the outermost 1 in 100,000 values on each side
+mse         the range with the least squared error of its 256 steps
+
+Weights need no pictures: their scales follow from the weights (`record.weight_scales`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from fcos_edge.errors import CheckpointError, DataError, SpecError
+from fcos_edge.image import as_image_bgr
+from fcos_edge.letterbox import Letterbox
+from fcos_edge.quantize.add_scales import align_add_scales
+from fcos_edge.quantize.execute import DeployNetwork
+from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Node, Resize
+from fcos_edge.quantize.record import Point, Record, weight_scales
+from fcos_edge.runtime import UInt8Array
+from fcos_edge.spec import ModelSpec
+
+BINS = 2048
+OUTLIERS = 1e-5
+MSE_SHRINKS = 1 - np.linspace(0, 0.8, 81)  # candidate range ends, as a part of the largest seen
+LARGEST_MULTIPLIER = 128  # output steps per step of a sum; XNNPACK refuses 256 and more
+TIE_MARGIN = 1e-4  # runtimes quantize a float by x / s or x * (1 / s), which differ by about 1e-5 steps
+
+
+@dataclass
+class Values:
+    """What one node put out over all pictures.
+
+    low, high  the smallest and largest value, 0 included
+    counts     (BINS,) how many values fell into each part of low..high; empty where no one needs them
+    """
+
+    low: float = 0.0
+    high: float = 0.0
+    counts: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def centers(self) -> npt.NDArray[np.float64]:
+        edges = np.linspace(self.low, self.high, len(self.counts) + 1)
+        return (edges[:-1] + edges[1:]) / 2
+
+
+def minmax_range(values: Values) -> tuple[float, float]:
+    return values.low, values.high
+
+
+def percentile_range(values: Values) -> tuple[float, float]:
+    below = np.cumsum(values.counts) / values.counts.sum()
+    centers = values.centers
+    low = centers[np.searchsorted(below, OUTLIERS)]
+    high = centers[np.searchsorted(below, 1 - OUTLIERS)]
+    return min(0.0, float(low)), max(0.0, float(high))
+
+
+def mse_range(values: Values) -> tuple[float, float]:
+    """Shrink first the upper end, then the lower one."""
+
+    def error(low: float, high: float) -> float:
+        scale = max(high - low, 1e-30) / 255
+        quantized = np.clip(np.rint((values.centers - low) / scale), 0, 255) * scale + low
+        return float((values.counts * (quantized - values.centers) ** 2).sum())
+
+    high = min(values.high * MSE_SHRINKS, key=lambda end: error(values.low, float(end)))
+    low = min(values.low * MSE_SHRINKS, key=lambda end: error(float(end), float(high)))
+    return float(low), float(high)
+
+
+ESTIMATORS: dict[str, Callable[[Values], tuple[float, float]]] = {
+    "minmax": minmax_range,
+    "percentile": percentile_range,
+    "mse": mse_range,
+}
+
+
+def calibrate(
+    graph: Graph,
+    pictures: Iterable[UInt8Array],
+    spec: ModelSpec,
+    *,
+    estimator: str = "minmax",
+    float_nodes: tuple[str, ...] = (),
+) -> Record:
+    """Make the record of a deploy graph.
+
+    pictures     (h, w, 3) uint8 BGR, of any sizes, as OpenCV decodes them
+    estimator    a name of ESTIMATORS
+    float_nodes  convolutions to keep in float
+
+    Raises DataError without pictures, CheckpointError where the network puts out NaN or infinity.
+    """
+    if spec.input_hw != graph.input_hw:
+        raise SpecError(f"calibration: the spec is for {spec.input_hw}, the network for {graph.input_hw}")
+    inputs, digests = _letterboxed(pictures, spec)
+    values = _observe(graph, inputs, needs_counts=estimator != "minmax")
+    return _record(graph, values, ESTIMATORS[estimator], float_nodes, digests)
+
+
+def picture_sha256(image_bgr: UInt8Array) -> str:
+    """Digest of a decoded picture: its shape as three little-endian int64, then its bytes."""
+    shape = np.array(image_bgr.shape, "<i8")
+    return hashlib.sha256(shape.tobytes() + np.ascontiguousarray(image_bgr).tobytes()).hexdigest()
+
+
+def _letterboxed(pictures: Iterable[UInt8Array], spec: ModelSpec) -> tuple[UInt8Array, tuple[str, ...]]:
+    """All inputs, (N, H, W, 3) uint8 RGB, and the sorted digests of their pictures."""
+    inputs, digests = [], []
+    for picture in pictures:
+        image_bgr = as_image_bgr(picture)
+        height, width = image_bgr.shape[:2]
+        inputs.append(Letterbox.from_spec(spec, (height, width)).apply(image_bgr))
+        digests.append(picture_sha256(image_bgr))
+    if not inputs:
+        raise DataError("calibration: no pictures; name a folder with some (100 or more) with --data")
+    return np.stack(inputs), tuple(sorted(digests))
+
+
+def _observe(graph: Graph, inputs: UInt8Array, *, needs_counts: bool) -> dict[str, Values]:
+    seen = {node.name: Values() for node in graph.nodes}
+    network = DeployNetwork(graph).eval()
+    for node, output in _outputs(network, inputs, "ranges"):
+        low, high = map(float, output.aminmax())
+        if not np.isfinite([low, high]).all():
+            raise CheckpointError(f"{node.name} puts out {low} to {high}; the weights are broken")
+        values = seen[node.name]
+        values.low, values.high = min(values.low, low), max(values.high, high)
+    if needs_counts:
+        for node, output in _outputs(network, inputs, "histograms"):
+            values = seen[node.name]
+            counts = torch.histc(output.flatten(), BINS, values.low, values.high).double().numpy()
+            values.counts = values.counts + counts if len(values.counts) else counts
+    return seen
+
+
+@torch.inference_mode()
+def _outputs(network: DeployNetwork, inputs: UInt8Array, what: str) -> Iterator[tuple[Node, torch.Tensor]]:
+    # disable=None: a bar on terminals only.
+    for picture in tqdm(inputs, desc=f"calibrating: {what}", disable=None, file=sys.stderr, leave=False):
+        # One by one: float sums may depend on the batch, and ranges must not depend on the order.
+        yield from network.run_nodes(torch.from_numpy(picture[None]))
+
+
+def _record(
+    graph: Graph,
+    values: dict[str, Values],
+    estimate: Callable[[Values], tuple[float, float]],
+    float_nodes: tuple[str, ...],
+    digests: tuple[str, ...],
+) -> Record:
+    points: dict[str, Point] = {}
+    for node in graph.nodes:
+        if isinstance(node, Resize):
+            points[node.name] = points[node.inputs[0]]
+        elif isinstance(node, Input):
+            points[node.name] = _input_point(node)
+        else:
+            low, high = estimate(values[node.name])
+            points[node.name] = range_point(low, high, node.activation, _finest_scale(node, points))
+    points = align_add_scales(graph, points)
+    scales = {
+        node.name: weight_scales(node, points[node.inputs[0]].scale)
+        for node in graph.nodes
+        if isinstance(node, Conv)
+    }
+    return Record(points, scales, float_nodes, digests)
+
+
+def range_point(low: float, high: float, activation: Activation, finest_scale: float = 2.0**-20) -> Point:
+    """The point whose 0..255 spans low..high, 0 included; what an activation cannot reach is left out."""
+    if activation != "none":
+        low = 0.0
+    if activation == "relu6":
+        high = min(high, 6.0)
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32(max((high - low) / 255, finest_scale))
+    while activation == "relu6" and scale * np.float32(255) > 6:
+        # ONNX Runtime drops the clip, and fuses the convolution, only if no integer means more than 6.
+        scale = np.nextafter(scale, np.float32(0))
+    return Point(float(scale), int(np.clip(np.rint(-low / float(scale)), 0, 255)))
+
+
+def _finest_scale(node: Conv | Add, points: dict[str, Point]) -> float:
+    """Where a map was zero on all pictures, its steps would be finer than any runtime can scale to."""
+    if isinstance(node, Add):
+        return max(points[name].scale for name in node.inputs) / LARGEST_MULTIPLIER
+    source = points[node.inputs[0]].scale
+    return source * float(weight_scales(node, source).max()) / LARGEST_MULTIPLIER
+
+
+def _input_point(node: Input) -> Point:
+    """Exact where the picture is the quantized input; else the range of all pixel values.
+
+    The scale is widened until no pixel value lies on a rounding tie, since runtimes break it differently.
+    """
+    if node.uniform:
+        return Point(*node.uniform)
+    pixels = np.arange(256, dtype=np.float32)[:, None]
+    normalized = (pixels - np.array(node.mean, np.float32)) / np.array(node.std, np.float32)
+    low, high = min(float(normalized.min()), 0.0), max(float(normalized.max()), 0.0)
+    scale = (high - low) / 255
+    while True:
+        point = range_point(low, low + scale * 255, "none")
+        steps = normalized.astype(np.float64) / point.scale
+        if (np.abs(steps - np.floor(steps) - 0.5) > TIE_MARGIN).all():
+            return point
+        scale *= 1 + 1e-4
