@@ -39,7 +39,8 @@ def append_trailer(model: bytes, document: str) -> bytes:
     stream = io.BytesIO()
     model = strip_trailer(model)
     stream.write(model)
-    with zipfile.ZipFile(stream, "a") as archive:
+    # Not "a": it would merge an archive that another program appended, and with it change the model.
+    with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(entry, document.encode())
         archive.comment = _checksum(model)
     return stream.getvalue()
@@ -74,7 +75,7 @@ def read_trailer(path: Path) -> str:
             return document
     except (zipfile.BadZipFile, KeyError):
         raise ArtifactError(
-            f"{path}: no {DOCUMENT_KEY} at its end; the file is cut short or was not exported by fcos-edge"
+            f"{path}: no {DOCUMENT_KEY} at its end; it is cut short, damaged, or not exported by fcos-edge"
         ) from None
     except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ArtifactError(f"{path}: cannot read {DOCUMENT_KEY}: {error}") from None

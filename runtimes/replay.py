@@ -110,9 +110,10 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load leaves a file that it cannot read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             yield archive
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{path}: no recording: {reason_of(error)}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
     delegates = None
     if options.device is not None and options.device.upper() != "CPU":
         try:
+            # First alone: a delegate whose library is missing fails once more when it is deleted.
+            ctypes.PyDLL(options.device)
             delegates = [load_delegate(options.device)]
         except (OSError, ValueError) as error:
             raise RuntimeUnavailableError(

@@ -26,6 +26,7 @@ from fcos_edge.train.model import Fcos
 
 HEADER_KEY = "fcos_edge"
 HEADER_VERSION = (1, 0)
+_AGAIN = "train or download it again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +74,12 @@ def stored_weights(network: Fcos) -> dict[str, torch.Tensor]:
     return {
         name: (value.half() if value.ndim > 1 else value).contiguous().cpu()
         for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
+        if _is_stored(name)
     }
 
 
 def as_stored(network: Fcos) -> Fcos:
-    """A copy on the CPU with the weights that a checkpoint of `network` would have: what is to be measured."""
+    """A copy on the CPU with the weights that a checkpoint of `network` has: what is to be measured."""
     copied = copy.deepcopy(network).cpu().eval()
     weights = {name: value.float() for name, value in stored_weights(network).items()}
     copied.load_state_dict(weights, strict=False)
@@ -98,31 +99,58 @@ def load_checkpoint(path: Path) -> Checkpoint:
         })  # fmt: skip
         spec = ModelSpec.from_dict(header["spec"])
         network_config = NetworkConfig.from_dict(header["network"])
+        _check_header(header, spec, network_config)
+        # First without memory: a damaged header may claim a network of any size.
+        with torch.device("meta"):
+            _check_shapes(Fcos(network_config), weights)
         network = Fcos(network_config)
     except FcosEdgeError as error:
-        raise CheckpointError(str(error)) from None
+        raise CheckpointError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the header is damaged ({type(error).__name__})") from None
-    expected = network.state_dict()
-    wanted = {name: value.shape for name, value in expected.items() if "num_batches_tracked" not in name}
+    network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
+    return Checkpoint(
+        network.eval(), network_config, spec, tuple(map(float, header["operating_thresholds"])),
+        header["metrics"], header["config"], header["record"],
+    )  # fmt: skip
+
+
+def _check_header(header: Mapping[str, Any], spec: ModelSpec, network: NetworkConfig) -> None:
+    """Raise CheckpointError where its parts do not fit each other."""
+    for name, of_network, of_spec in (
+        ("number of classes", network.num_classes, len(spec.classes)),
+        ("strides", network.strides, spec.strides),
+        ("mean", network.mean, spec.mean),
+        ("std", network.std, spec.std),
+    ):
+        if of_network != of_spec:
+            raise CheckpointError(f"{name} is {of_network} in the network, {of_spec} in its spec; {_AGAIN}")
+    thresholds = header["operating_thresholds"]
+    is_list = isinstance(thresholds, list) and len(thresholds) == len(spec.classes)
+    if not is_list or not all(
+        isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v <= 1 for v in thresholds
+    ):
+        raise CheckpointError(
+            f"operating_thresholds must be {len(spec.classes)} numbers from 0 to 1, one a class; {_AGAIN}"
+        )
+    for key in ("metrics", "config", "record"):
+        if not isinstance(header[key], dict) and (key, header[key]) != ("record", None):
+            raise CheckpointError(f"{key} is {str(header[key])[:80]}, expected a JSON object; {_AGAIN}")
+
+
+def _check_shapes(network: Fcos, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError unless `weights` has each tensor of the network and no other."""
+    wanted = {name: value.shape for name, value in network.state_dict().items() if _is_stored(name)}
     for name, shape in wanted.items():
         if name not in weights or weights[name].shape != shape:
             found = tuple(weights[name].shape) if name in weights else "nothing"
-            raise CheckpointError(
-                f"{path}: {name} is {found}, expected {tuple(shape)}; train or download it again"
-            )
+            raise CheckpointError(f"{name} is {found}, expected {tuple(shape)}; {_AGAIN}")
     if extra := sorted(set(weights) - set(wanted)):
-        raise CheckpointError(f"{path}: {extra[0]} belongs to no layer of the network in its header")
-    network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
-    thresholds = header["operating_thresholds"]
-    if not isinstance(thresholds, list) or len(thresholds) != len(spec.classes):
-        raise CheckpointError(
-            f"{path}: expected one operating threshold for each of {len(spec.classes)} classes"
-        )
-    return Checkpoint(
-        network.eval(), network_config, spec, tuple(map(float, thresholds)),
-        header["metrics"], header["config"], header["record"],
-    )  # fmt: skip
+        raise CheckpointError(f"{extra[0]} belongs to no layer of the network in its header; {_AGAIN}")
+
+
+def _is_stored(name: str) -> bool:
+    return not name.endswith("num_batches_tracked")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

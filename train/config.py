@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -37,10 +39,38 @@ class NetworkConfig:
         if unknown := set(document) - {f.name for f in fields(cls)}:
             raise CheckpointError(f"network config: unknown key {sorted(unknown)[0]!r}; update fcos-edge")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise CheckpointError(f"network config: {error}") from None
+        if missing := {"num_classes"} - set(values):
+            raise CheckpointError(f"network config: {missing.pop()} is missing; train or download it again")
+        for name, value in values.items():
+            is_valid, wanted = _NETWORK_RULES[name]
+            if not is_valid(value):
+                raise CheckpointError(f"network config: {name} is {str(value)[:80]}, expected {wanted}")
+        return cls(**values)
+
+
+def _is_whole(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
+
+
+def _are_three_numbers(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
+    )  # fmt: skip
+
+
+# Of a header that may be damaged: what is let through can be built, at least as shapes.
+_NETWORK_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "num_classes": (lambda v: _is_whole(v, 1 << 16), "a whole number from 1"),
+    "backbone": (lambda v: isinstance(v, str), "a name"),
+    "fpn_channels": (lambda v: _is_whole(v, 1 << 13), "a whole number from 1 to 8192"),
+    "tower_depth": (lambda v: _is_whole(v, 64), "a whole number from 1 to 64"),
+    "strides": (
+        lambda v: v in [tuple(8 << i for i in range(levels)) for levels in range(3, 8)],
+        "three to seven strides, 8, 16, 32, ...",
+    ),
+    "mean": (_are_three_numbers, "three numbers"),
+    "std": (lambda v: _are_three_numbers(v) and min(v) > 0, "three positive numbers"),
+}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from fcos_edge.runtime import FloatArray, IntArray
 from fcos_edge.train.augment import Augmentation
 from fcos_edge.train.targets import BACKGROUND, IGNORED, Truth
 
+MAX_PIXEL = 1 << 24  # float32 holds whole numbers up to there
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledPicture:
@@ -93,20 +95,42 @@ def read_coco(folder: Path, split: str, classes: Sequence[str]) -> list[Labelled
             label = classes.index(names[entry["category_id"]])
             if entry.get("iscrowd") or entry.get("difficult"):
                 label = IGNORED
-            x, y, width, height = map(float, entry["bbox"])
+            x, y, width, height = read_bbox(entry)
             if width > 0 and height > 0:
                 boxes_of.setdefault(entry["image_id"], []).append(([x, y, x + width, y + height], label))
         pictures = []
+        ids = [image["id"] for image in document["images"]]
+        if not all(isinstance(i, int) for i in ids) or len(set(ids)) != len(ids):
+            raise ValueError("the ids of images must be different whole numbers")
         for image in document["images"]:
             rows = boxes_of.get(image["id"], [])
             boxes = np.array([box for box, _ in rows], np.float32).reshape(-1, 4)
             labels = np.array([label for _, label in rows], np.int64)
             pictures.append(LabelledPicture(folder / split / image["file_name"], image["id"], boxes, labels))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not COCO annotations ({type(error).__name__}: {error})") from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{path}: not COCO annotations ({type(error).__name__}: {error}); mend the file"
+        ) from None
     if not pictures:
         raise DataError(f"{path}: no pictures; give a data set with pictures")
     return pictures
+
+
+def read_bbox(entry: dict[str, Any]) -> tuple[float, float, float, float]:
+    """x, y, width, height of an annotation. Raises ValueError for what is no box in pixels."""
+    if not isinstance(entry["bbox"], list):  # text of four digits would do for map()
+        raise ValueError(f"bbox is {entry['bbox']}")
+    x, y, width, height = map(float, entry["bbox"])
+    if not all(abs(value) <= MAX_PIXEL for value in (x, y, width, height)):  # NaN is not either
+        raise ValueError(f"bbox is {entry['bbox']}")
+    return x, y, width, height
+
+
+def check_files(pictures: Sequence[LabelledPicture]) -> None:
+    """Raise DataError for a picture without file, which training would meet only after a while."""
+    for picture in pictures:
+        if not picture.path.is_file():
+            raise DataError(f"{picture.path}: no such picture; add it, or take it out of the annotations")
 
 
 def hold_out(

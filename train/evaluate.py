@@ -18,7 +18,7 @@ from fcos_edge.detections import Detections
 from fcos_edge.detector import Detector
 from fcos_edge.errors import DataError
 from fcos_edge.image import read_image_bgr
-from fcos_edge.train.data import LabelledPicture, annotation_file, read_annotations, read_coco
+from fcos_edge.train.data import LabelledPicture, annotation_file, read_annotations, read_bbox, read_coco
 from fcos_edge.train.targets import IGNORED
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -80,7 +80,8 @@ def find_candidates(
     detector: Detector, pictures: Sequence[LabelledPicture], what: str = "evaluating"
 ) -> list[Detections]:
     """All that `detector` finds above its candidate threshold, picture by picture."""
-    return [detector.candidates(read_image_bgr(picture.path)) for picture in track(pictures, what, len(pictures))]
+    tracked = track(pictures, what, len(pictures))
+    return [detector.candidates(read_image_bgr(picture.path)) for picture in tracked]
 
 
 def compare_with_pictures(
@@ -131,11 +132,16 @@ def compare_with_labels(
     if missing := [name for name in classes if name not in category_of]:
         raise DataError(f"the labels have no class {missing[0]!r}; evaluate on data that labels it")
     ids = [category_of[name] for name in classes]
-    annotations = [
-        {"iscrowd": 0, "id": i + 1, **{k: v for k, v in entry.items() if k != "id"}}
-        for i, entry in enumerate(document["annotations"])
-        if entry["image_id"] in found and entry["category_id"] in ids
-    ]
+    annotations: list[dict[str, Any]] = []
+    for entry in document["annotations"]:
+        if entry["category_id"] in ids and entry["image_id"] in found:
+            bbox, area = read_bbox(entry), entry.get("area")
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": entry["image_id"],
+                "category_id": entry["category_id"], "bbox": list(bbox),
+                "area": bbox[2] * bbox[3] if area is None else float(area),
+                "iscrowd": int(bool(entry.get("iscrowd"))),
+            })  # fmt: skip
     truth = COCO({
         "images": [image for image in document["images"] if image["id"] in found],
         "annotations": annotations,

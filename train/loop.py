@@ -185,8 +185,14 @@ def _restore(
     path = out_dir / STATE_FILE
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if json.loads(state["config"]) != json.loads(json.dumps(config.to_dict())):
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = json.loads(state["config"])
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise CheckpointError(
+            f"{path}: not the state of a run ({type(error).__name__}); delete it to begin again"
+        ) from None
+    if found != json.loads(json.dumps(config.to_dict())):
         raise CheckpointError(f"{path}: the state of a run with another config; choose another --out")
     network.load_state_dict(state["network"])
     ema.network.load_state_dict(state["ema"])

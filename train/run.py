@@ -25,7 +25,7 @@ from fcos_edge.errors import UsageError
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.checkpoint import Checkpoint, as_stored
 from fcos_edge.train.config import TrainConfig
-from fcos_edge.train.data import LabelledPicture, hold_out, read_coco
+from fcos_edge.train.data import LabelledPicture, check_files, hold_out, read_coco
 from fcos_edge.train.evaluate import Evaluation, compare_with_pictures, find_candidates
 from fcos_edge.train.loop import METRICS_FILE, STATE_FILE, train
 from fcos_edge.train.model import Fcos
@@ -103,12 +103,13 @@ def claim_folder(run: Run, out_dir: Path) -> None:
     if there != wanted:
         differs = [key for key in wanted if not isinstance(there, dict) or there.get(key) != wanted[key]]
         what = " and ".join(differs) or "contents"
-        raise UsageError(f"{out_dir}: holds another run, its {what} differ; give the same arguments, or {advice}")
+        raise UsageError(f"{out_dir}: holds another run, its {what} differ; give its arguments, or {advice}")
 
 
 def read_pictures(run: Run) -> tuple[list[LabelledPicture], list[LabelledPicture]]:
     """Pictures to train on, and those held out. Raises DataError for data that cannot be used."""
     pictures = [picture for folder in run.data for picture in read_coco(folder, "train", run.classes)]
+    check_files(pictures)
     training, held_out = hold_out(pictures, run.held_out)
     return training[: run.config.max_images or None], held_out
 

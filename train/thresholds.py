@@ -8,6 +8,7 @@ M  labelled boxes of a picture      N  detections of a picture
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 
@@ -60,9 +61,12 @@ def best_f1(scores: Sequence[float], hits: Sequence[bool], boxes: int) -> float:
     if not true_positives.size or not true_positives[-1]:
         return 0.5
     f1 = 2 * true_positives / (np.arange(1, len(order) + 1) + boxes)
-    best = int(np.argmax(f1))
+    # A threshold takes all detections of one score or none.
+    is_last_of_score = np.append(sorted_scores[1:] < sorted_scores[:-1], True)
+    best = int(np.argmax(np.where(is_last_of_score, f1, 0)))
     below = sorted_scores[best + 1] if best + 1 < len(order) else sorted_scores[best]
-    return round(float(sorted_scores[best] + below) / 2, 4)
+    # Down: rounding up could lose the detection that it is to keep.
+    return math.floor(float(sorted_scores[best] + below) / 2 * 1e4) / 1e4
 
 
 def match(

@@ -110,7 +110,7 @@ def lite0(pretrained: bool, weights_path: Path | None) -> EfficientNetLite0:
             raise CheckpointError(
                 f"{path}: no EfficientNet-Lite0 weights ({type(error).__name__})"
             ) from error
-        load_imagenet(network, weights)
+        load_imagenet(network, weights if isinstance(weights, Mapping) else {})
     return network
 
 

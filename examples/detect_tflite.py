@@ -1,0 +1,17 @@
+"""Find things in a picture with TFLite alone: no PyTorch, no data set.
+
+pip install "fcos-edge[tflite]"
+python detect_tflite.py street8-lite0-320 street.jpg
+"""
+
+import sys
+
+import cv2
+
+import fcos_edge
+
+bundle, picture = sys.argv[1:]
+detector = fcos_edge.load(bundle, runtime="tflite")
+detections = detector(cv2.imread(picture))
+for box_xyxy, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True):
+    print(f"{detector.spec.classes[label]} {score:.2f}", box_xyxy.round().tolist())

@@ -1,0 +1,94 @@
+"""How far an artifact may be from the PyTorch model: every number that `verify` judges by, and its reason.
+
+floor  the one-bit floor: what flipping the lowest bit of one input value changes the logits by, on average,
+       in the integer simulator. An int8 detector is chaotic, so a runtime that rounds in another order
+       differs by about this much, and nothing below it means anything. Measured at export.
+step   one integer of an int8 output: its scale
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FloatBudget:
+    """A float artifact against PyTorch in float32.
+
+    max_difference    largest difference of an output / largest absolute value of its reference
+    threshold_margin  detections this far above their operating threshold must have a partner: nearer,
+                      the allowed score difference decides about their existence
+    iou               least, of a detection and its partner
+    score             largest difference, of a detection and its partner
+    """
+
+    max_difference: float
+    threshold_margin: float
+    iou: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Int8Budget:
+    """An int8 artifact against the integer simulator, and against PyTorch in float32.
+
+    floors            mean difference of the logits to the simulator, in floors, by runtime, where the
+                      runtime is not exact
+    least_floor       steps; a floor below it counts as this
+    mean_difference   mean difference to float32 / standard deviation of the reference, per branch
+    correlation       least, with float32, per branch
+    threshold_margin  float32 detections this far above their operating threshold look for a partner
+    partner_score     a partner's score / the detection's, at least
+    partner_iou       least
+    matched           least part of them that has a partner, per bundle
+    """
+
+    floors: Mapping[str, float]
+    least_floor: float
+    mean_difference: float
+    correlation: float
+    threshold_margin: float
+    partner_score: float
+    partner_iou: float
+    matched: float
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """All of them. `letterbox`: largest difference of the network's input, in grey levels."""
+
+    letterbox: int
+    fp32: FloatBudget
+    fp16: FloatBudget
+    int8: Int8Budget
+
+
+BUDGETS = Budgets(
+    # OpenCV's fixed-point resize differs by one grey level between CPU families; a wrong colour order,
+    # interpolation or padding by a hundred.
+    letterbox=1,
+    # Float32 sums in another order end up 1e-5 to 1e-4 apart after a hundred layers.
+    fp32=FloatBudget(max_difference=1e-3, threshold_margin=0.01, iou=0.99, score=0.005),
+    # Weights rounded to 11 bits: single weights move by 5e-4, outputs by up to a percent. Scores and
+    # boxes follow in proportion.
+    fp16=FloatBudget(max_difference=3e-2, threshold_margin=0.05, iou=0.9, score=0.03),
+    int8=Int8Budget(
+        # OpenVINO does not round between a convolution and the addition fused with it: a systematic
+        # difference on top of another order, 1.25 floors in a prototype.
+        floors={"onnxruntime": 1.0, "tflite": 1.0, "openvino": 2.0},
+        # Small networks are not chaotic. An unrounded sum moves a quarter of the integers by one step.
+        least_floor=0.25,
+        # 8 bits for every tensor cost a trained detector a correlation of 0.97 to 0.99, which is a mean
+        # difference of 0.1 to 0.2 standard deviations. Broken ranges give less than 0.9.
+        mean_difference=0.3,
+        correlation=0.94,
+        # A score moves by 0.05 or so and a box by some pixels; with an input noise of one grey level,
+        # float32 itself keeps all its partners at IoU 0.5, and 95 % at 0.9.
+        threshold_margin=0.1,
+        partner_score=0.5,
+        partner_iou=0.5,
+        # Three pictures have a handful of detections: one lost out of five is chance.
+        matched=0.8,
+    ),
+)

@@ -1,0 +1,63 @@
+"""What this computer's CPU can do for int8, as far as it says so.
+
+VNNI     x86 instructions that multiply uint8 by int8 and add up in 32 bits. Without them, x86 adds two
+         products in 16 bits first, which saturates: 2 * 255 * 127 is 64770, the limit 32767
+dotprod  the Arm instructions for the same; Arm's older ones widen before they add and do not saturate
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+_X86 = ("x86_64", "AMD64", "i686", "i386")
+_VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
+_DOTPROD_FLAGS = {"asimddp"}
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """has_vnni and has_dotprod are None where the system does not tell."""
+
+    machine: str
+    has_vnni: bool | None
+    has_dotprod: bool | None
+
+    @property
+    def saturates_int8(self) -> bool:
+        """It is known that uint8 by int8 products saturate in runtimes that use the x86 instructions."""
+        return self.has_vnni is False
+
+    @property
+    def description(self) -> str:
+        """`x86_64 with VNNI`."""
+        name, has_it = ("VNNI", self.has_vnni) if self.machine in _X86 else ("dotprod", self.has_dotprod)
+        if has_it is None:
+            return self.machine
+        return f"{self.machine} {'with' if has_it else 'without'} {name}"
+
+
+def detect_cpu(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> Cpu:
+    """This computer's CPU; Linux tells more than others."""
+    machine = machine or platform.machine()
+    try:
+        flags = parse_flags(cpuinfo.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        flags = frozenset()
+    if not flags:
+        return Cpu(machine, None, None)
+    is_x86 = machine in _X86
+    return Cpu(
+        machine,
+        has_vnni=bool(flags & _VNNI_FLAGS) if is_x86 else None,
+        has_dotprod=None if is_x86 else bool(flags & _DOTPROD_FLAGS),
+    )
+
+
+def parse_flags(cpuinfo: str) -> frozenset[str]:
+    """The flags that every core has: x86 calls the line `flags`, Arm `Features`."""
+    lines = [line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line]
+    cores = [frozenset(value.split()) for key, value in lines if key.strip() in ("flags", "Features")]
+    return frozenset.intersection(*cores) if cores else frozenset()

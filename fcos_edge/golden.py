@@ -1,0 +1,197 @@
+"""Golden pictures: what the PyTorch model and the integer simulator say to a few pictures, stored in a bundle.
+
+    golden/
+      golden.json       pictures, one-bit floor, scales and zero points of the int8 outputs
+      astronaut.png     a source picture, before the letterbox
+      astronaut.npz     what `GoldenPicture` holds, compressed, without pickle
+      LICENSE           of the source pictures
+
+So any machine can repeat the verification, without torch and without a data set.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fcos_edge.artifact import OutputInfo
+from fcos_edge.detections import Detections
+from fcos_edge.errors import ArtifactError
+from fcos_edge.runtime import FloatArray, UInt8Array
+from fcos_edge.spec import ModelSpec, check_keys, check_version
+
+FOLDER = "golden"
+INDEX_NAME = "golden.json"
+LICENSE_NAME = "LICENSE"
+GOLDEN_VERSION = (1, 0)
+_DETECTIONS = ("candidates", "operating")
+_MAX_BYTES = 1 << 28
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenPicture:
+    """One picture and what is known about it.
+
+    source_name  file name of the source picture, beside this one
+    images       (1, H, W, 3) uint8 RGB, its letterboxed input
+    fp32         output name -> (h, w, C) float32, from PyTorch
+    int8         output name -> (h, w, C) uint8, from the integer simulator; empty without a record
+    candidates   PyTorch's detections above the candidate threshold
+    operating    those that reach the operating threshold of their class
+    """
+
+    source_name: str
+    images: UInt8Array
+    fp32: Mapping[str, FloatArray]
+    int8: Mapping[str, UInt8Array]
+    candidates: Detections
+    operating: Detections
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """All golden pictures of a bundle.
+
+    outputs        scale and zero point (0..255) of each int8 output; empty without a record
+    record_sha256  of the calibration record that the simulator ran; "" without one
+    one_bit_floor  mean change of the logits in the simulator when the lowest bit of one input value flips
+    is_integer     no layer is kept in float, so that an exact runtime is equal to the simulator
+    """
+
+    pictures: tuple[GoldenPicture, ...]
+    outputs: tuple[OutputInfo, ...] = ()
+    record_sha256: str = ""
+    one_bit_floor: float = 0.0
+    is_integer: bool = True
+
+
+def write_golden(bundle: Path, golden: Golden, sources: Sequence[Path], license_text: str) -> None:
+    """Write `bundle`/golden; `sources` are the pictures' source files, in order."""
+    folder = bundle / FOLDER
+    folder.mkdir()
+    for picture, source in zip(golden.pictures, sources, strict=True):
+        (folder / picture.source_name).write_bytes(source.read_bytes())
+        _write_arrays(folder / f"{Path(picture.source_name).stem}.npz", _to_arrays(picture))
+    index = {
+        "version": "{}.{}".format(*GOLDEN_VERSION),
+        "pictures": [picture.source_name for picture in golden.pictures],
+        "outputs": [vars(output) for output in golden.outputs],
+        "record_sha256": golden.record_sha256,
+        "one_bit_floor": golden.one_bit_floor,
+        "is_integer": golden.is_integer,
+    }
+    (folder / INDEX_NAME).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    (folder / LICENSE_NAME).write_text(license_text, encoding="utf-8")
+
+
+def read_golden(bundle: Path, spec: ModelSpec) -> Golden:
+    """Read what `write_golden` wrote. Raises ArtifactError for anything else."""
+    path = bundle / FOLDER / INDEX_NAME
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(
+            f"{bundle}: no golden pictures ({error.strerror}); copy the bundle again"
+        ) from None
+    except (ValueError, RecursionError):
+        raise ArtifactError(f"{path}: not a JSON document; copy the bundle again") from None
+    _require(path, isinstance(index, dict))
+    check_version(str(path), index.pop("version", None), GOLDEN_VERSION)
+    check_keys(str(path), index, {"pictures", "outputs", "record_sha256", "one_bit_floor", "is_integer"})
+    names, outputs, floor = index["pictures"], index["outputs"], index["one_bit_floor"]
+    _require(path, isinstance(names, list) and bool(names) and all(map(_is_plain_name, names)))
+    _require(path, isinstance(outputs, list) and all(map(_is_output, outputs)))
+    _require(path, not outputs or [o["name"] for o in outputs] == list(spec.output_names))
+    _require(path, isinstance(floor, int | float) and 0 <= floor < 1e6 and type(index["is_integer"]) is bool)
+    _require(path, isinstance(index["record_sha256"], str))
+    pictures = tuple(_read_picture(bundle / FOLDER, name, spec, bool(outputs)) for name in names)
+    infos = tuple(OutputInfo(o["name"], float(o["scale"]), o["zero_point"]) for o in outputs)
+    return Golden(pictures, infos, index["record_sha256"], float(floor), index["is_integer"])
+
+
+def _to_arrays(picture: GoldenPicture) -> dict[str, Array]:
+    arrays: dict[str, Array] = {"images": picture.images}
+    arrays |= {f"fp32/{name}": value for name, value in picture.fp32.items()}
+    arrays |= {f"int8/{name}": value for name, value in picture.int8.items()}
+    for kind in _DETECTIONS:
+        detections: Detections = getattr(picture, kind)
+        arrays[f"{kind}/boxes_xyxy"] = detections.boxes_xyxy
+        arrays[f"{kind}/scores"] = detections.scores
+        arrays[f"{kind}/labels"] = detections.labels
+    return arrays
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """A .npz file; unlike `numpy.savez`, the same arrays give the same bytes in every NumPy."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
+
+
+def _read_picture(folder: Path, source_name: str, spec: ModelSpec, is_quantized: bool) -> GoldenPicture:
+    path = folder / f"{Path(source_name).stem}.npz"
+    shapes = _output_shapes(spec)
+    try:
+        _require(path, path.stat().st_size <= _MAX_BYTES)
+        with np.load(path, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+        images = _checked(found["images"], np.uint8, (1, *spec.input_hw, 3))
+        fp32 = {name: _checked(found[f"fp32/{name}"], np.float32, shape) for name, shape in shapes.items()}
+        int8 = {}
+        if is_quantized:
+            int8 = {name: _checked(found[f"int8/{name}"], np.uint8, shape) for name, shape in shapes.items()}
+        detections = [
+            Detections(*(found[f"{kind}/{part}"] for part in ("boxes_xyxy", "scores", "labels")))
+            for kind in _DETECTIONS
+        ]
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot read: {error.strerror or error}; copy the bundle again"
+        ) from None
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{path}: not what `export` wrote ({error}); copy the bundle again") from None
+    return GoldenPicture(source_name, images, fp32, int8, *detections)
+
+
+def _output_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    channels = {"logits": len(spec.classes), "ltrb": 4, "centerness": 1}
+    return {
+        f"{branch}_{level}": (*hw, count)
+        for level, hw in zip(spec.level_names, spec.level_hw, strict=True)
+        for branch, count in channels.items()
+    }
+
+
+def _checked(array: Array, dtype: type, shape: tuple[int, ...]) -> Array:
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"an array is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+    return array
+
+
+def _is_plain_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and not set(value) & set("/\\:\0") and value[0] != "."
+
+
+def _is_output(value: object) -> bool:
+    if not isinstance(value, dict) or set(value) != {"name", "scale", "zero_point"}:
+        return False
+    scale, zero_point = value["scale"], value["zero_point"]
+    is_scale = isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < 1e30
+    return is_scale and type(zero_point) is int and 0 <= zero_point <= 255
+
+
+def _require(path: Path, condition: bool) -> None:
+    if not condition:
+        raise ArtifactError(f"{path}: not what `export` wrote; copy the bundle again")

@@ -1,0 +1,59 @@
+"""Pair the detections of two models on the same picture.
+
+R  detections of the reference
+F  detections found by the model that is compared with it
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fcos_edge.detections import Detections
+from fcos_edge.runtime import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def pairwise_iou(reference_xyxy: FloatArray, found_xyxy: FloatArray) -> FloatArray:
+    """Intersection over union of every pair: (R, 4) and (F, 4) float32 -> (R, F); without area, 0."""
+    a, b = reference_xyxy[:, None].astype(np.float64), found_xyxy[None].astype(np.float64)
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    intersection = np.prod(np.maximum(sides, 0), axis=-1)
+    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (a, b)]
+    union = areas[0] + areas[1] - intersection
+    return np.asarray(intersection / np.where(union > 0, union, 1), np.float32)
+
+
+def near_pairs(reference: Detections, found: Detections, *, iou: float, score: float) -> BoolArray:
+    """(R, F): same class, IoU at least `iou`, scores at most `score` apart."""
+    is_near = reference.labels[:, None] == found.labels[None]
+    is_near &= np.abs(reference.scores[:, None] - found.scores[None]) <= np.float32(score)
+    return np.asarray(is_near & (pairwise_iou(reference.boxes_xyxy, found.boxes_xyxy) >= iou))
+
+
+def partner_pairs(reference: Detections, found: Detections, *, iou: float, score_ratio: float) -> BoolArray:
+    """(R, F): same class, IoU at least `iou`, found's score at least `score_ratio` of the reference's."""
+    is_near = reference.labels[:, None] == found.labels[None]
+    is_near &= found.scores[None] >= np.float32(score_ratio) * reference.scores[:, None]
+    return np.asarray(is_near & (pairwise_iou(reference.boxes_xyxy, found.boxes_xyxy) >= iou))
+
+
+def count_unmatched(possible: BoolArray) -> int:
+    """References left over when each is paired with one found detection and as many as can be.
+
+    possible: (R, F), which pairs may be made; pairs are exchanged where that makes room for one more.
+    """
+    partner_of: dict[int, int] = {}  # found -> reference
+
+    def can_pair(reference: int, tried: set[int]) -> bool:
+        for found in map(int, np.flatnonzero(possible[reference])):
+            if found in tried:
+                continue
+            tried.add(found)
+            if found not in partner_of or can_pair(partner_of[found], tried):
+                partner_of[found] = reference
+                return True
+        return False
+
+    return sum(not can_pair(reference, set()) for reference in range(len(possible)))

@@ -1,0 +1,167 @@
+"""The loop on four tiny pictures: it learns, it goes on, and it is repeatable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fcos_edge.errors import CheckpointError, DataError, ImageError
+from fcos_edge.train.config import AssignConfig, NetworkConfig, TrainConfig
+from fcos_edge.train.data import LabelledPicture, read_coco
+from fcos_edge.train.loop import (
+    METRICS_FILE,
+    STATE_FILE,
+    make_optimizer,
+    set_learning_rate,
+    set_train_mode,
+    train,
+)
+from fcos_edge.train.model import Fcos
+from tests.coco_sets import CLASSES, make_coco_set
+
+CONFIG = TrainConfig(
+    NetworkConfig(len(CLASSES), fpn_channels=16, tower_depth=1, strides=(8, 16, 32)), input_hw=(64, 64),
+    assign=AssignConfig(ranges=((0, 32), (32, 64), (64, float("inf")))), epochs=2, batch_size=2,
+    learning_rate=5e-3, warmup_steps=2, freeze_stages=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledPicture]:
+    return read_coco(make_coco_set(tmp_path_factory.mktemp("shapes"), "train", 4), "train", CLASSES)
+
+
+def _train(
+    config: TrainConfig,
+    pictures: list[LabelledPicture],
+    out: Path,
+    after_epoch: Callable[[int, Fcos], dict[str, Any]] | None = None,
+    seed: int = 0,
+) -> Fcos:
+    torch.manual_seed(seed)
+    out.mkdir(exist_ok=True)
+    network = Fcos(config.network)
+    return train(config, network, pictures, out, after_epoch=after_epoch, log=lambda _: None, workers=0)
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / METRICS_FILE).read_text().splitlines()]
+
+
+def _assert_same(a: Fcos, b: Fcos) -> None:
+    other = b.state_dict()
+    assert all(torch.equal(value, other[name]) for name, value in a.state_dict().items())
+
+
+def test_train__a_few_steps_lower_the_loss(pictures: list[LabelledPicture], tmp_path: Path) -> None:
+    average = _train(replace(CONFIG, epochs=8), pictures, tmp_path)
+    rows = _rows(tmp_path)
+    assert [row["epoch"] for row in rows] == list(range(1, 9))
+    first, last = (
+        sum(row[f"loss_{name}"] for name in ("classes", "boxes", "centerness")) for row in (rows[0], rows[-1])
+    )
+    assert last < 0.85 * first
+    assert not average.training
+
+
+def test_train__same_seed_gives_the_same_weights_and_resume_goes_on(
+    pictures: list[LabelledPicture], tmp_path: Path
+) -> None:
+    straight = _train(CONFIG, pictures, tmp_path / "straight")
+
+    def interrupt(epoch: int, _: Fcos) -> dict[str, Any]:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return {"looked": epoch}
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(CONFIG, pictures, tmp_path / "resumed", interrupt)
+    # Its own start does not matter: network, average, optimizer and step come from the state.
+    resumed = _train(CONFIG, pictures, tmp_path / "resumed", seed=99)
+    _assert_same(straight, resumed)
+    assert [row["epoch"] for row in _rows(tmp_path / "resumed")] == [1, 2]
+    assert _rows(tmp_path / "resumed")[0]["looked"] == 1
+    # Nothing is left to do, and nothing is done.
+    before = (tmp_path / "resumed" / STATE_FILE).read_bytes()
+    _assert_same(straight, _train(CONFIG, pictures, tmp_path / "resumed", seed=98))
+    assert (tmp_path / "resumed" / STATE_FILE).read_bytes() == before
+    assert not list((tmp_path / "resumed").glob(".*"))
+
+    with pytest.raises(CheckpointError, match=r"state of a run with another config; choose another --out"):
+        _train(replace(CONFIG, seed=1), pictures, tmp_path / "resumed")
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", b"PK\x03\x04"])
+def test_train__broken_state(pictures: list[LabelledPicture], tmp_path: Path, content: bytes) -> None:
+    (tmp_path / STATE_FILE).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"state\.pt: not the state of a run"):
+        _train(CONFIG, pictures, tmp_path)
+    assert (tmp_path / STATE_FILE).read_bytes() == content
+
+
+def test_train__without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no pictures to train on"):
+        _train(CONFIG, [], tmp_path)
+
+
+def test_train__missing_picture(tmp_path: Path) -> None:
+    picture = LabelledPicture(tmp_path / "no.png", 1, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    with pytest.raises(ImageError, match=r"^[^\n]*no\.png[^\n]*$"):
+        _train(CONFIG, [picture], tmp_path)
+
+
+def test_train__pictures_without_boxes(pictures: list[LabelledPicture], tmp_path: Path) -> None:
+    empty = [
+        replace(p, boxes_xyxy=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64)) for p in pictures[:2]
+    ]
+    average = _train(replace(CONFIG, epochs=1), empty, tmp_path)
+    assert all(torch.isfinite(parameter).all() for parameter in average.parameters())
+
+
+def test_set_train_mode__backbone_keeps_its_statistics() -> None:
+    network = Fcos(CONFIG.network)
+    set_train_mode(network)
+    norms = {n: m.training for n, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    assert {mode for name, mode in norms.items() if name.startswith("backbone")} == {False}
+    assert {mode for name, mode in norms.items() if not name.startswith("backbone")} == {True}
+
+
+def test_make_optimizer__groups() -> None:
+    network = Fcos(CONFIG.network)
+    network.backbone.freeze(3)
+    optimizer = make_optimizer(CONFIG, network)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, trained))
+    in_backbone = {id(p) for p in network.backbone.parameters()}
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            assert group["weight_decay"] == (CONFIG.weight_decay if p.ndim > 1 else 0)
+            assert group["factor"] == (CONFIG.backbone_factor if id(p) in in_backbone else 1)
+
+
+@pytest.mark.parametrize(
+    ("step", "share"),
+    [
+        (0, 1 / 200),  # linear warm-up over 200 steps
+        (99, 0.5 * 0.994),  # the cosine has begun, too
+        (1000, 0.01 + 0.99 / 2),  # half way
+        (1999, 0.01),
+    ],
+)
+def test_set_learning_rate__warm_up_and_cosine(step: int, share: float) -> None:
+    config = replace(CONFIG, warmup_steps=200, learning_rate=1.0)
+    optimizer = torch.optim.SGD([
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "factor": 1.0},
+        {"params": [torch.nn.Parameter(torch.zeros(1))], "factor": 0.5},
+    ], lr=1.0)  # fmt: skip
+    set_learning_rate(optimizer, config, step, 2000)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([share, share / 2], abs=1e-3)
