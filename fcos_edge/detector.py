@@ -40,6 +40,8 @@ class Detector:
         self.spec = spec
         self.operating_thresholds = thresholds
         self.runtime = runtime
+        # What was loaded, on one line; `load` fills it in.
+        self.description = ""
         self._postprocess = PostProcessor(spec)
         self._images = np.empty((1, *spec.input_hw, 3), np.uint8)
         self._letterbox: Letterbox | None = None

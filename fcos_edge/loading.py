@@ -99,7 +99,7 @@ def load(
     loaded = open_artifact(path, runtime, precision, device, threads)
     _log.info("%s", loaded.description)
     detector = Detector(loaded.runtime, loaded.spec, loaded.info.operating_thresholds)
-    detector.description = loaded.description  # type: ignore[attr-defined]
+    detector.description = loaded.description
     return detector
 
 
@@ -119,11 +119,14 @@ def open_artifact(
     names = runtime_names() if runtime is None else (runtime,)
     runtimes = {name: find_runtime(name) for name in names}
     file_precision = None if precision == FAST else precision
+    manifest_spec = None
     if path.is_dir():
-        path, runtime_name = _choose_from_bundle(path, runtimes, file_precision)
+        path, runtime_name, manifest_spec = _choose_from_bundle(path, runtimes, file_precision)
     else:
         runtime_name = _choose_runtime(path, runtimes)
     spec, info = read_document(path)
+    if manifest_spec not in (None, spec):
+        raise ArtifactError(f"{path}: its spec differs from {MANIFEST_NAME}'s; export the bundle again")
     if file_precision not in (None, info.precision):
         raise UsageError(f"{path}: is {info.precision}, not {file_precision}; give its bundle instead")
     options = LoadOptions(threads or default_threads(), device, precision == FAST)
@@ -150,8 +153,8 @@ def read_document(path: Path) -> tuple[ModelSpec, ArtifactInfo]:
 
 def _choose_from_bundle(
     folder: Path, runtimes: dict[str, RuntimeFile], precision: str | None
-) -> tuple[Path, str]:
-    """The best file that an installed runtime can read, checked against the manifest, and that runtime."""
+) -> tuple[Path, str, ModelSpec]:
+    """The best file for an installed runtime, checked against the manifest; that runtime; the spec."""
     manifest = read_manifest(folder)
     fitting = [a for a in manifest.artifacts if precision in (None, a.precision)]
     readable = [
@@ -168,7 +171,7 @@ def _choose_from_bundle(
     if not candidates:
         raise _not_installed(runtimes[c.runtime_name] for c in readable)
     best = min(candidates, key=lambda c: (_PRECISION_ORDER.index(c.artifact.precision), *_rank(c, runtimes)))
-    return check_files(folder, best.artifact), best.runtime_name
+    return check_files(folder, best.artifact), best.runtime_name, manifest.spec
 
 
 def _choose_runtime(path: Path, runtimes: dict[str, RuntimeFile]) -> str:

@@ -102,18 +102,24 @@ class TfliteRuntime:
 
 
 def _import_interpreter() -> tuple[Any, Any]:
-    try:
-        from ai_edge_litert.interpreter import Interpreter, load_delegate
-    except ModuleNotFoundError:
-        with importing("tflite_runtime", REQUIREMENT):
-            import tflite_runtime
-            from tflite_runtime.interpreter import Interpreter, load_delegate
-        # It imports under NumPy 2, prints a page and fails when the first interpreter is built.
-        if _version(np.__version__) >= (2, 0) and _version(tflite_runtime.__version__) < _FIRST_WITH_NUMPY_2:
-            raise RuntimeUnavailableError(
-                f"tflite-runtime {tflite_runtime.__version__} cannot work with NumPy {np.__version__};"
-                f" run: pip install '{REQUIREMENT}', or pip install 'numpy<2'"
-            ) from None
+    with importing("ai_edge_litert", REQUIREMENT):
+        try:
+            from ai_edge_litert.interpreter import Interpreter, load_delegate
+        except ModuleNotFoundError:
+            return _import_tflite_runtime()
+    return Interpreter, load_delegate
+
+
+def _import_tflite_runtime() -> tuple[Any, Any]:
+    with importing("tflite_runtime", REQUIREMENT):
+        import tflite_runtime
+        from tflite_runtime.interpreter import Interpreter, load_delegate
+    # It imports under NumPy 2, prints a page and fails when the first interpreter is built.
+    if _version(np.__version__) >= (2, 0) and _version(tflite_runtime.__version__) < _FIRST_WITH_NUMPY_2:
+        raise RuntimeUnavailableError(
+            f"tflite-runtime {tflite_runtime.__version__} cannot work with NumPy {np.__version__};"
+            f" run: pip install '{REQUIREMENT}', or pip install 'numpy<2'"
+        )
     return Interpreter, load_delegate
 
 
