@@ -3,8 +3,8 @@
     python benchmarks/export_cost.py --runs 3
 
 Each run is a process of its own, as a user starts it. Memory is the resident memory of that process and
-all its children together, sampled ten times a second, and never less than the largest peak that the
-system reports for one of them.
+all its children together, pages that they share counted for each, sampled ten times a second, and never
+less than the largest peak that the system reports for one of them.
 """
 
 from __future__ import annotations

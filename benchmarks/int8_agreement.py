@@ -41,6 +41,7 @@ EXACT_RUNTIMES = ("onnxruntime", "tflite")
 MOST_FLOORS = 2.0
 LEAST_PARTNERS = 93.0
 SIMULATOR = "simulator"
+NOISY = ", noise of +-1"
 
 Key = tuple[str, str]  # runtime, precision
 Pair = tuple[str, str]
@@ -119,7 +120,7 @@ def compare_picture(
             logits[runtime] = real_values(raw.logits, reference, "logits")
     if noisy := noisy_detections(networks, images, letterbox, postprocess, generator):
         name, found = noisy
-        detections[f"{name}, noise of +-1"] = found
+        detections[f"{name}{NOISY}"] = found
     for first, second in combinations(logits, 2):
         tally.difference[first, second].append(float(np.abs(logits[first] - logits[second]).mean()))
     for first, second in compared_detectors(tuple(detections)):
@@ -147,13 +148,10 @@ def noisy_detections(
 
 def compared_detectors(names: tuple[str, ...]) -> list[Pair]:
     """int8 with int8, int8 with fp32 of the same runtime, and fp32 with itself under noise."""
-    pairs = []
-    for first, second in combinations(names, 2):
-        are_int8 = first.endswith("int8") and second.endswith("int8")
-        if are_int8 or first.split()[0] == second.split(",")[0].split()[0]:
-            pairs.append((first, second))
-    # int8 with its runtime's noisy fp32 answers no question.
-    return [(a, b) for a, b in pairs if not ("int8" in a and "noise" in b)]
+    int8 = [name for name in names if name.endswith(" int8")]
+    pairs = list(combinations(int8, 2))
+    pairs += [(fp32, name) for name in int8 if (fp32 := name.replace(" int8", " fp32")) in names]
+    return pairs + [(name.removesuffix(NOISY), name) for name in names if name.endswith(NOISY)]
 
 
 def count_unequal(raw: RawOutputs, integers: Mapping[str, IntArray], reference: Reference) -> int:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from fcos_edge.detections import Detections
-from fcos_edge.train.thresholds import iou_matrix
+from fcos_edge.matching import count_unmatched, partner_pairs
 
 ASKED_SCORE = 0.3
 PARTNER_SCORE = 0.2
@@ -41,12 +39,7 @@ def match_both_ways(first: Detections, second: Detections) -> Partners:
 
 
 def _match(asking: Detections, others: Detections) -> Partners:
-    asked, candidates = asking.filtered(ASKED_SCORE), others.filtered(PARTNER_SCORE)
-    overlap = iou_matrix(asked.boxes_xyxy, candidates.boxes_xyxy)
-    overlap[asked.labels[:, None] != candidates.labels] = -1
-    matched = 0
-    for row in range(len(asked)):  # best score first
-        if overlap.shape[1] and overlap[row].max() >= PARTNER_IOU:
-            matched += 1
-            overlap[:, np.argmax(overlap[row])] = -1
-    return Partners(len(asked), matched)
+    asked = asking.filtered(ASKED_SCORE)
+    # The partner's score has a limit of its own, which stands in the filter and not in a ratio.
+    possible = partner_pairs(asked, others.filtered(PARTNER_SCORE), iou=PARTNER_IOU, score_ratio=0)
+    return Partners(len(asked), len(asked) - count_unmatched(possible))
