@@ -70,6 +70,8 @@ def evaluate(
     if image_ids is not None:
         wanted = set(image_ids)
         pictures = [picture for picture in pictures if picture.image_id in wanted]
+        if not pictures:
+            raise DataError(f"{folder}: none of the pictures asked for is in {split}")
     found = find_candidates(detector, pictures, f"evaluating {folder.name}/{split}")
     document = read_annotations(annotation_file(folder, split))
     ids = [picture.image_id for picture in pictures]
@@ -155,12 +157,15 @@ def compare_with_labels(
     result.params.catIds = ids
     result.run()
     stats = [float(value) for value in result.all_stats[: len(FIGURES)]]
-    # [IoU thresholds, recall, classes, areas, max detections]
+    # [IoU thresholds, recall, classes by ascending id, areas, max detections]
     precision = np.asarray(result.eval["precision"])[..., 0, -1]
     per_class = []
     for i, name in enumerate(classes):
+        place = sorted(ids).index(ids[i])
         boxes = sum(a["category_id"] == ids[i] and not a["iscrowd"] for a in annotations)
-        per_class.append(ClassFigures(name, boxes, _mean(precision[:, :, i]), _mean(precision[0, :, i])))
+        per_class.append(
+            ClassFigures(name, boxes, _mean(precision[:, :, place]), _mean(precision[0, :, place]))
+        )
     return Evaluation(len(found), dict(zip(FIGURES, stats, strict=True)), tuple(per_class))
 
 
