@@ -69,14 +69,12 @@ def test_eval__file_in_a_runtime_agrees_with_the_checkpoint(
     checkpoint: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime")
-    from fcos_edge.artifact import ArtifactInfo
     from fcos_edge.quantize.deploy import deploy
     from fcos_edge.quantize.formats.onnx import write
 
     loaded = load_checkpoint(checkpoint)
-    path = tmp_path / "model.fp32.onnx"
     graph = deploy(loaded.network, loaded.spec.input_hw)
-    write(path, graph, loaded.spec, ArtifactInfo("onnx", "fp32", loaded.operating_thresholds))
+    (path,) = write(tmp_path, graph, None, loaded.spec, "fp32", loaded.operating_thresholds)
     figures = []
     for model in (checkpoint, path):
         assert main(["eval", str(model), "--data", str(shapes), "--threads", "1", "--json"]) == 0
