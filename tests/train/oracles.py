@@ -51,7 +51,7 @@ def locations(
     input_hw: tuple[int, int], strides: Sequence[int], ranges: Sequence[tuple[float, float]]
 ) -> list[tuple[float, float, float, tuple[float, float]]]:
     """(x, y, stride, range) of every location: finest level first, row by row."""
-    found = []
+    found: list[tuple[float, float, float, tuple[float, float]]] = []
     for stride, allowed in zip(strides, ranges, strict=True):
         for row in range(math.ceil(input_hw[0] / stride)):
             for column in range(math.ceil(input_hw[1] / stride)):
@@ -98,7 +98,7 @@ def focal(logit: float, is_class: bool, alpha: float = 0.25, gamma: float = 2.0)
     """-alpha_t (1 - p_t)^gamma ln p_t"""
     p = 1 / (1 + math.exp(-logit))
     p_t, alpha_t = (p, alpha) if is_class else (1 - p, 1 - alpha)
-    return -alpha_t * (1 - p_t) ** gamma * math.log(p_t)
+    return float(-alpha_t * (1 - p_t) ** gamma * math.log(p_t))
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:

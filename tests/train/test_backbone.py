@@ -67,7 +67,7 @@ def test_lite0__frozen_stages_get_no_gradient(stages: int) -> None:
 
 def test_build_backbone__unknown_name() -> None:
     assert "efficientnet_lite0" in backbone_builders()
-    with pytest.raises(UsageError, match="backbone 'vgg' is not known; choose from .*efficientnet_lite0"):
+    with pytest.raises(UsageError, match=r"backbone 'vgg' is not known; choose from .*efficientnet_lite0"):
         build_backbone("vgg", pretrained=False)
 
 
@@ -82,7 +82,7 @@ def test_lite0__broken_weights_file(tmp_path: Path, content: bytes) -> None:
 def test_lite0__weights_file_without_a_mapping(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save(torch.zeros(3), path)
-    with pytest.raises(CheckpointError, match="_conv_stem.weight is missing"):
+    with pytest.raises(CheckpointError, match=r"_conv_stem\.weight is missing"):
         build_backbone("efficientnet_lite0", pretrained=True, weights_path=path)
 
 

@@ -58,7 +58,8 @@ def test_read_coco__table(tmp_path: Path) -> None:
     assert first.labels.tolist() == [0, 1, IGNORED, IGNORED]
     assert (second.image_id, second.boxes_xyxy.shape, second.labels.shape) == (3, (0, 4), (0,))
     for picture in (first, second):
-        assert (picture.boxes_xyxy.dtype, picture.labels.dtype) == (np.float32, np.int64)
+        assert picture.boxes_xyxy.dtype == np.float32
+        assert picture.labels.dtype == np.int64
 
 
 def test_class_names__are_in_the_files_order(tmp_path: Path) -> None:
@@ -219,7 +220,9 @@ def test_training_pictures__are_rgb(tmp_path: Path) -> None:
     image[..., 0] = 200
     cv2.imwrite(str(path), image)
     plain = Augmentation(scale=(1, 1), contrast=0, brightness=0, saturation=0)
-    data = TrainingPictures([LabelledPicture(path, 1, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))], plain, 0)
+    data = TrainingPictures(
+        [LabelledPicture(path, 1, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))], plain, 0
+    )
     data.input_hw = (32, 32)
     assert data[0][0][:, 16, 16].tolist() == [0, 0, 200]
 
@@ -228,7 +231,9 @@ def test_collate__pads_boxes() -> None:
     image = torch.zeros(3, 4, 4, dtype=torch.uint8)
     box = torch.tensor([[1.0, 2, 3, 4]])
     none = (image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-    images, truth = collate([(image, box, torch.tensor([IGNORED])), none, (image, box.repeat(2, 1), torch.tensor([4, 5]))])
+    images, truth = collate(
+        [(image, box, torch.tensor([IGNORED])), none, (image, box.repeat(2, 1), torch.tensor([4, 5]))]
+    )
     assert images.shape == (3, 3, 4, 4)
     assert truth.labels.tolist() == [[IGNORED, BACKGROUND], [BACKGROUND, BACKGROUND], [4, 5]]
     assert truth.boxes_xyxy[0].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]

@@ -61,13 +61,12 @@ def _assert_same(a: Fcos, b: Fcos) -> None:
 
 
 def test_train__a_few_steps_lower_the_loss(pictures: list[LabelledPicture], tmp_path: Path) -> None:
-    average = _train(replace(CONFIG, epochs=8), pictures, tmp_path)
+    average = _train(replace(CONFIG, epochs=12, batch_size=1), pictures, tmp_path)
     rows = _rows(tmp_path)
-    assert [row["epoch"] for row in rows] == list(range(1, 9))
-    first, last = (
-        sum(row[f"loss_{name}"] for name in ("classes", "boxes", "centerness")) for row in (rows[0], rows[-1])
-    )
-    assert last < 0.85 * first
+    assert [row["epoch"] for row in rows] == list(range(1, 13))
+    losses = [sum(row[f"loss_{name}"] for name in ("classes", "boxes", "centerness")) for row in rows]
+    # 48 steps from a random backbone: 0.72 of the first was measured; views are random, so the last three.
+    assert np.mean(losses[-3:]) < 0.85 * losses[0]
     assert not average.training
 
 
@@ -119,7 +118,8 @@ def test_train__missing_picture(tmp_path: Path) -> None:
 
 def test_train__pictures_without_boxes(pictures: list[LabelledPicture], tmp_path: Path) -> None:
     empty = [
-        replace(p, boxes_xyxy=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64)) for p in pictures[:2]
+        replace(p, boxes_xyxy=np.zeros((0, 4), np.float32), labels=np.zeros(0, np.int64))
+        for p in pictures[:2]
     ]
     average = _train(replace(CONFIG, epochs=1), empty, tmp_path)
     assert all(torch.isfinite(parameter).all() for parameter in average.parameters())

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from fcos_edge.train.config import AssignConfig
-from fcos_edge.train.losses import Predictions, detection_losses, flatten_maps, focal_loss, giou_loss, iou_loss
+from fcos_edge.train.losses import (
+    Predictions,
+    detection_losses,
+    flatten_maps,
+    focal_loss,
+    giou_loss,
+    iou_loss,
+)
 from fcos_edge.train.targets import BACKGROUND, IGNORED, Targets, make_locations
 from tests.train import oracles
 
@@ -100,7 +107,9 @@ def test_detection_losses__without_boxes_only_classes_learn(recipe: Recipe) -> N
 
 def test_detection_losses__ignored_locations_learn_nothing() -> None:
     predictions = _predictions()
-    losses = detection_losses(predictions, _targets([IGNORED, 0, IGNORED, BACKGROUND, 1]), LOCATIONS, "improved")
+    losses = detection_losses(
+        predictions, _targets([IGNORED, 0, IGNORED, BACKGROUND, 1]), LOCATIONS, "improved"
+    )
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     for part in predictions:
         assert part.grad is not None
