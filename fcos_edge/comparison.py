@@ -7,7 +7,6 @@ simulator, and branch by branch (logits, ltrb, centerness; all levels) against P
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -102,10 +101,10 @@ class Comparison:
 
     def _output_checks(self, budget: FloatBudget) -> Iterator[Check]:
         for name in self._names():
-            difference = max(_largest(run.outputs[name] - golden.fp32[name]) for golden, run in self._runs)
-            largest = max(_largest(golden.fp32[name]) for golden, _ in self._runs)
-            figure = "largest difference to PyTorch / largest value"
-            yield Check(name, figure, difference / (largest or 1.0), budget.max_difference)
+            reference = np.stack([golden.fp32[name] for golden, _ in self._runs])
+            found = np.stack([run.outputs[name] for _, run in self._runs])
+            part = _largest(found - reference) / (_largest(reference) or 1.0)
+            yield Check(name, "largest difference to PyTorch / largest value", part, budget.max_difference)
 
     def _pair_checks(self, budget: FloatBudget) -> Iterator[Check]:
         """Each detection clearly above its operating threshold has one partner, in both directions."""
@@ -146,14 +145,12 @@ class Comparison:
 
     def _branch_checks(self, budget: Int8Budget) -> Iterator[Check]:
         for branch in BRANCHES:
-            references, values = defaultdict(list), []
-            for golden, run in self._runs:
-                for name in self._names():
-                    if name.startswith(f"{branch}_"):
-                        references[branch].append(golden.fp32[name].ravel())
-                        values.append(run.outputs[name].ravel())
-            reference = np.concatenate(references[branch]).astype(np.float64)
-            found = np.concatenate(values).astype(np.float64)
+            names = [name for name in self._names() if name.startswith(f"{branch}_")]
+            pairs = [(golden.fp32[name], run.outputs[name]) for golden, run in self._runs for name in names]
+            reference, found = (
+                np.concatenate([part.ravel() for part in parts]).astype(np.float64)
+                for parts in zip(*pairs, strict=True)
+            )
             spread = float(reference.std()) or 1.0
             mean = float(np.abs(found - reference).mean()) / spread
             figure = "mean difference to PyTorch / its standard deviation"

@@ -1,4 +1,4 @@
-"""Golden pictures: what the PyTorch model and the integer simulator say to a few pictures, stored in a bundle.
+"""Golden pictures: what PyTorch and the integer simulator make of a few pictures, stored in a bundle.
 
     golden/
       golden.json       pictures, one-bit floor, scales and zero points of the int8 outputs

@@ -1,0 +1,110 @@
+"""Make the golden pictures of a bundle: PyTorch and the integer simulator on pictures that ship with us."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fcos_edge import golden as golden_module
+from fcos_edge.artifact import OutputInfo
+from fcos_edge.golden import LICENSE_NAME, Golden, GoldenPicture
+from fcos_edge.image import read_image_bgr
+from fcos_edge.letterbox import Letterbox
+from fcos_edge.postprocess import PostProcessor
+from fcos_edge.quantize.graph import Graph
+from fcos_edge.quantize.record import Record
+from fcos_edge.quantize.simulate import Simulator, dequantize
+from fcos_edge.runtime import Branch, FloatArray, RawOutputs, UInt8Array
+from fcos_edge.spec import BRANCHES, ModelSpec
+
+PICTURES = Path(golden_module.__file__).with_name("golden_pictures")
+# Where the lowest bit is flipped for the one-bit floor: parts of height and width, and a channel. Two, so
+# that one that happens to change little does not decide.
+FLIPS = ((0.5, 0.5, 1), (0.3, 0.4, 0))
+
+
+def golden_sources() -> tuple[Path, ...]:
+    """The source pictures that ship with the package."""
+    return tuple(sorted(PICTURES.glob("*.png")))
+
+
+def golden_license() -> str:
+    return (PICTURES / LICENSE_NAME).read_text(encoding="utf-8")
+
+
+def make_golden(
+    network: nn.Module,
+    graph: Graph,
+    record: Record | None,
+    spec: ModelSpec,
+    operating_thresholds: tuple[float, ...],
+    sources: tuple[Path, ...],
+) -> Golden:
+    """Run the network as it was trained, not folded: so that folding is verified too.
+
+    network  (N, 3, H, W) RGB pixels 0..255 -> dict of output name -> (N, C, h, w); left as it is
+    record   None where no int8 artifact is wanted
+    """
+    network = copy.deepcopy(network).eval()
+    postprocess = PostProcessor(spec)
+    simulator = Simulator(graph, record) if record else None
+    pictures, floors = [], []
+    for source in sources:
+        image_bgr = read_image_bgr(source)
+        letterbox = Letterbox.from_spec(spec, (image_bgr.shape[0], image_bgr.shape[1]))
+        images = letterbox.apply(image_bgr)[None]
+        fp32 = _run_torch(network, images, spec)
+        int8: dict[str, UInt8Array] = {}
+        if simulator:
+            integers = simulator.run(images)
+            int8 = {name: integers[name][0] for name in spec.output_names}
+            floors += [_logit_change(simulator, images, integers, flip) for flip in FLIPS]
+        candidates = postprocess(join_outputs(fp32, spec), [letterbox])[0]
+        operating = candidates.filtered(operating_thresholds)
+        pictures.append(GoldenPicture(source.name, images, fp32, int8, candidates, operating))
+    if record is None:
+        return Golden(tuple(pictures))
+    points = {name: record.points[graph.outputs[name]] for name in spec.output_names}
+    outputs = tuple(OutputInfo(name, point.scale, point.zero_point) for name, point in points.items())
+    floor = float(np.mean(floors))
+    return Golden(tuple(pictures), outputs, record.sha256, floor, is_integer=not record.float_nodes)
+
+
+def join_outputs(outputs: Mapping[str, FloatArray], spec: ModelSpec) -> RawOutputs:
+    """Outputs of one picture, (h, w, C) each, as a runtime returns them."""
+    flat = {
+        branch: np.concatenate([
+            outputs[f"{branch}_{level}"].reshape(1, height * width, -1)
+            for level, (height, width) in zip(spec.level_names, spec.level_hw, strict=True)
+        ], axis=1)
+        for branch in BRANCHES
+    }  # fmt: skip
+    return RawOutputs(Branch(flat["logits"]), Branch(flat["ltrb"]), Branch(flat["centerness"][:, :, 0]))
+
+
+@torch.inference_mode()
+def _run_torch(network: nn.Module, images: UInt8Array, spec: ModelSpec) -> dict[str, FloatArray]:
+    maps = network(torch.from_numpy(images).permute(0, 3, 1, 2).float())
+    return {name: maps[name][0].permute(1, 2, 0).contiguous().numpy() for name in spec.output_names}
+
+
+def _logit_change(
+    simulator: Simulator,
+    images: UInt8Array,
+    integers: Mapping[str, UInt8Array],
+    flip: tuple[float, float, int],
+) -> float:
+    """Mean absolute change of all logits when the lowest bit of one input value flips."""
+    row, column, channel = flip
+    flipped = images.copy()
+    flipped[0, int(row * images.shape[1]), int(column * images.shape[2]), channel] ^= 1
+    before, after = (
+        dequantize(simulator.graph, simulator.record, values) for values in (integers, simulator.run(flipped))
+    )
+    changes = [np.abs(after[name] - before[name]).ravel() for name in before if name.startswith("logits")]
+    return float(np.concatenate(changes).mean(dtype=np.float64))

@@ -1,0 +1,102 @@
+"""The model card of a bundle: its README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fcos_edge.bundle import Manifest, ManifestArtifact
+
+LIMITS = (
+    "Trained on photographs of everyday scenes; other views, sensors or sizes of objects need a measurement"
+    " of their own before anyone relies on them.",
+    "Scores are not calibrated probabilities; the operating thresholds are those of the best F1 per class.",
+    "Not meant for decisions about people, nor where a missed detection endangers anyone.",
+)
+
+
+def model_card(
+    manifest: Manifest, operating_thresholds: tuple[float, ...], metrics: Mapping[str, Any], pictures: int
+) -> str:
+    """Markdown; the same arguments give the same text.
+
+    metrics   name -> figures as `Evaluation.to_dict`, or any JSON value
+    pictures  how many pictures the int8 ranges come from; 0 without int8
+    """
+    spec = manifest.spec
+    height, width = spec.input_hw
+    lines = [
+        f"# {spec.name}",
+        "",
+        f"An FCOS detector for {width}x{height} pixels, exported and verified by fcos-edge.",
+        "",
+        "    import cv2, fcos_edge",
+        f'    detector = fcos_edge.load("{spec.name}")   # this folder',
+        '    detections = detector(cv2.imread("street.jpg"))',
+        "",
+        "`fcos-edge verify` proves on any machine that the files below are the detector that was exported.",
+        "",
+        "## Classes",
+        "",
+        "| class | operating threshold |",
+        "|---|---|",
+        *(f"| {name} | {t:.3f} |" for name, t in zip(spec.classes, operating_thresholds, strict=True)),
+        "",
+        "## Files",
+        "",
+        "| file | precision | bytes |",
+        "|---|---|---|",
+        *map(_file_row, manifest.artifacts),
+        "",
+    ]
+    if pictures:
+        lines += [f"int8 ranges: {pictures} pictures, named by their hashes in `calibration.json`.", ""]
+    if metrics:
+        lines += [
+            "## Measured",
+            "",
+            "COCO average precision, 0 to 1; -1 where there was nothing to find.",
+            "",
+        ]
+        for name, figures in metrics.items():
+            lines += _metric(name, figures)
+    if spec.provenance:
+        lines += ["## Where it comes from", ""]
+        lines += [f"- {_words(key)}: {_text(value)}" for key, value in spec.provenance.items()]
+        lines += [""]
+    lines += ["## Limits", "", *(f"- {limit}" for limit in LIMITS), ""]
+    return "\n".join(lines)
+
+
+def _file_row(artifact: ManifestArtifact) -> str:
+    names = ", ".join(file.name for file in artifact.files)
+    return f"| {names} | {artifact.precision} | {sum(file.bytes for file in artifact.files):,} |"
+
+
+def _metric(name: str, figures: Any) -> Iterator[str]:
+    if not isinstance(figures, Mapping):
+        yield from (f"{_words(name)}: {_text(figures)}", "")
+        return
+    classes = figures.get("classes")
+    rest = ", ".join(f"{key} {_text(value)}" for key, value in figures.items() if key != "classes")
+    yield from (f"### {_words(name)}", "", rest, "")
+    if isinstance(classes, Mapping) and all(isinstance(row, Mapping) for row in classes.values()):
+        columns = list(dict.fromkeys(key for row in classes.values() for key in row))
+        yield f"| class | {' | '.join(columns)} |"
+        yield "|---" * (len(columns) + 1) + "|"
+        for label, row in classes.items():
+            yield f"| {label} | {' | '.join(_text(row.get(column, '')) for column in columns)} |"
+        yield ""
+
+
+def _words(key: str) -> str:
+    return str(key).replace("_", " ")
+
+
+def _text(value: Any) -> str:
+    """One line of Markdown."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_words(key)} {_text(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return " ".join(str(value).split())
