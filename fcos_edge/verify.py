@@ -1,256 +1,205 @@
-"""Verify a bundle on this machine: from its golden source pictures to outputs and detections.
+"""Prove on this machine that a bundle's artifacts are the detector that was exported.
 
-Needs neither torch nor a data set. Every artifact runs through the device's own letterbox, runtime wrapper
-and post-processing, and is compared with what PyTorch and the integer simulator said at export. What is
-allowed stands in `budgets`.
+    golden source picture -> letterbox -> runtime -> raw outputs -> detections
+
+Each step is compared with what `golden/` stores: the letterboxed input, PyTorch's float32 outputs and
+detections, and for int8 the integer simulator's outputs. `budgets.py` has all limits. Needs neither torch
+nor a data set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fcos_edge.budgets import BUDGETS, FloatBudget
-from fcos_edge.bundle import Manifest, ManifestArtifact, check_files, read_manifest
-from fcos_edge.cpu import detect_cpu
-from fcos_edge.detections import Detections
-from fcos_edge.errors import RuntimeUnavailableError, UsageError
+from fcos_edge.budgets import BUDGETS, Budgets
+from fcos_edge.bundle import ManifestArtifact, check_files, read_manifest
+from fcos_edge.comparison import Check, Comparison, Run
+from fcos_edge.cpu import Cpu, detect_cpu
+from fcos_edge.errors import ArtifactError, GateError, RuntimeUnavailableError
 from fcos_edge.golden import FOLDER, Golden, GoldenPicture, read_golden
 from fcos_edge.image import read_image_bgr
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.loading import LoadedArtifact, open_artifact
 from fcos_edge.postprocess import PostProcessor
-from fcos_edge.runtime import (
-    Branch,
-    FloatArray,
-    RawOutputs,
-    find_runtime,
-    installed_package,
-    runtime_names,
-)
+from fcos_edge.runtime import RawOutputs, find_runtime, installed_package, runtime_names
 from fcos_edge.spec import BRANCHES, ModelSpec
 
-DEFAULT_RUNTIME = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "tflite"}
+# Where int8 sums are exact on x86 with VNNI: runtime -> its package. tflite-runtime requantizes otherwise.
+_EXACT_PACKAGES = {"onnxruntime": "onnxruntime", "tflite": "ai_edge_litert"}
+# XNNPACK, inside ai-edge-litert, widens before it adds and does not saturate on any CPU.
+_SATURATING = ("onnxruntime", "openvino")
 
 
-@dataclass
+@dataclass(frozen=True)
 class ArtifactReport:
-    """What was measured of one artifact in one runtime; `failures` is empty where it passed."""
+    """What was found out about one model file.
+
+    file     its name
+    runtime  what ran it: `onnxruntime`, ...
+    checks   every figure beside its limit
+    note     what the user should know about this computer, or ""
+    """
 
     file: str
-    runtime: str
     precision: str
-    figures: dict[str, Any] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
+    runtime: str
+    checks: tuple[Check, ...]
+    note: str = ""
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "passed": not self.failures}
+        checks = [check.to_dict() for check in self.checks]
+        return {"runtime": self.runtime, "passed": not self.failures, "note": self.note, "checks": checks}
 
 
-def verify_bundle(folder: Path, runtime: str | None = None) -> list[ArtifactReport]:
-    """Verify every artifact that a runtime installed here reads.
+@dataclass(frozen=True)
+class VerifyReport:
+    """All artifacts of a bundle; `skipped` are the files that no installed runtime reads."""
 
-    runtime: only the artifacts of this runtime's own format
+    folder: Path
+    cpu: Cpu
+    artifacts: tuple[ArtifactReport, ...]
+    skipped: tuple[str, ...] = ()
 
-    Raises ArtifactError for a damaged bundle, and an error with advice where no runtime is installed.
+    @property
+    def passed(self) -> bool:
+        return not any(artifact.failures for artifact in self.artifacts)
+
+    def require(self) -> None:
+        """Raise GateError with the first failure unless all passed."""
+        for artifact in self.artifacts:
+            if artifact.failures:
+                more = len(artifact.failures) - 1
+                also = f", and {more} more" if more else ""
+                note = f" ({artifact.note})" if artifact.note else ""
+                raise GateError(
+                    f"{artifact.file} in {artifact.runtime}: {artifact.failures[0].description}{also}{note}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "passed": self.passed,
+            "cpu": self.cpu.description,
+            "artifacts": [{"file": a.file, "precision": a.precision, **a.to_dict()} for a in self.artifacts],
+            "skipped": list(self.skipped),
+        }
+
+
+def verify_bundle(
+    folder: Path, runtime: str | None = None, threads: int | None = None, budgets: Budgets = BUDGETS
+) -> VerifyReport:
+    """Verify every artifact of the bundle at `folder` that an installed runtime reads.
+
+    runtime  only the files of this one
+
+    A failed check is in the report, not raised. Raises FcosEdgeError where nothing can be verified:
+    ArtifactError for a damaged bundle, RuntimeUnavailableError without a runtime for any file.
     """
     manifest = read_manifest(folder)
-    if runtime is not None:
-        find_runtime(runtime)
-    reports = list(_verify(folder, manifest, runtime))
-    if not reports:
-        raise RuntimeUnavailableError(
-            f"{folder}: no installed runtime reads this bundle's artifacts;"
-            ' pip install "fcos-edge[onnx]", or [openvino] or [tflite]'
-        )
-    return reports
-
-
-def _verify(folder: Path, manifest: Manifest, runtime: str | None) -> Iterator[ArtifactReport]:
     golden = read_golden(folder, manifest.spec)
+    runtimes = _runtimes_by_suffix(runtime)
+    reports, skipped = [], []
     for artifact in manifest.artifacts:
-        name = DEFAULT_RUNTIME[artifact.format]
-        if name not in runtime_names() or runtime not in (None, name):
-            continue
-        if runtime is None and installed_package(find_runtime(name)) is None:
-            continue
-        yield verify_artifact(folder, artifact, name, golden)
+        name = runtimes.get(Path(artifact.name).suffix)
+        if name is None:
+            skipped.append(artifact.name)
+        else:
+            path = check_files(folder, artifact)
+            reports.append(verify_file(path, name, artifact, manifest.spec, golden, threads, budgets))
+    if not reports:
+        requirements = [find_runtime(name).REQUIREMENT for name in runtime_names()]
+        wanted = " or ".join(f"pip install '{requirement}'" for requirement in requirements if requirement)
+        raise RuntimeUnavailableError(
+            f"{folder}: no file for {runtime}; it has {', '.join(skipped)}"
+            if runtime
+            else f"{folder}: no runtime for its files is installed; run: {wanted}"
+        )
+    return VerifyReport(folder, detect_cpu(), tuple(reports), tuple(skipped))
 
 
-def verify_artifact(
-    folder: Path, artifact: ManifestArtifact, runtime_name: str, golden: Golden
+def verify_file(
+    path: Path,
+    runtime: str,
+    artifact: ManifestArtifact,
+    spec: ModelSpec,
+    golden: Golden,
+    threads: int | None = None,
+    budgets: Budgets = BUDGETS,
 ) -> ArtifactReport:
-    """Run the golden pictures through one artifact and judge it by the budgets."""
-    loaded = open_artifact(check_files(folder, artifact), runtime_name)
-    report = ArtifactReport(artifact.name, runtime_name, artifact.precision)
+    """Verify one model file of a bundle against the bundle's golden pictures."""
+    loaded = open_artifact(path, runtime, threads=threads)
     try:
-        runs = [_run(folder, loaded, picture, report) for picture in golden.pictures]
+        _check_belongs(loaded, artifact, spec, golden)
+        cpu = detect_cpu()
+        package = installed_package(find_runtime(runtime))
+        is_exact = bool(cpu.has_vnni) and golden.is_integer and _EXACT_PACKAGES.get(runtime) == package
+        comparison = Comparison(loaded.info, golden, budgets, runtime, is_exact)
+        folder = path.parent / FOLDER
+        for picture, run in zip(golden.pictures, _run(loaded, folder, golden.pictures), strict=True):
+            comparison.add(picture, run)
+        note = ""
+        if loaded.info.precision == "int8" and cpu.saturates_int8 and runtime in _SATURATING:
+            note = "this x86 CPU has no VNNI: int8 products saturate in this runtime; use TFLite or fp32 here"
+        return ArtifactReport(path.name, artifact.precision, runtime, comparison.checks(), note)
     finally:
         loaded.close()
-    if artifact.precision == "int8":
-        _judge_int8(loaded, golden, runs, report)
-    else:
-        budget = BUDGETS.fp32 if artifact.precision == "fp32" else BUDGETS.fp16
-        _judge_float(loaded, golden, runs, budget, report)
-    return report
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    outputs: dict[str, FloatArray]  # (h, w, C), dequantized
-    detections: Detections
+def _run(loaded: LoadedArtifact, folder: Path, pictures: Sequence[GoldenPicture]) -> Iterator[Run]:
+    postprocess = PostProcessor(loaded.spec)
+    for picture in pictures:
+        image_bgr = read_image_bgr(folder / picture.source_name)
+        letterbox = Letterbox.from_spec(loaded.spec, (image_bgr.shape[0], image_bgr.shape[1]))
+        difference = np.abs(letterbox.apply(image_bgr)[None].astype(np.int16) - picture.images)
+        # The stored input, so that the network is compared on the same one.
+        raw = loaded.runtime.run(picture.images)
+        outputs = dict(split_outputs(raw, loaded.spec))
+        yield Run(int(difference.max()), outputs, postprocess(raw, [letterbox])[0])
 
 
-def _run(folder: Path, loaded: LoadedArtifact, picture: GoldenPicture, report: ArtifactReport) -> _Run:
-    image_bgr = read_image_bgr(folder / FOLDER / picture.source_name)
-    letterbox = Letterbox.from_spec(loaded.spec, (image_bgr.shape[0], image_bgr.shape[1]))
-    images = letterbox.apply(image_bgr)[None]
-    off = int(np.abs(images.astype(np.int16) - picture.images).max())
-    if off > BUDGETS.letterbox:
-        report.failures.append(f"{picture.source_name}: letterboxed input is off by {off} grey levels")
-    # The stored input, so that a grey level of the resize is not taken for the network's error.
-    raw = loaded.runtime.run(picture.images)
-    detections = PostProcessor(loaded.spec)(raw, [letterbox])[0]
-    return _Run(split_outputs(raw, loaded.spec), detections)
-
-
-def split_outputs(raw: RawOutputs, spec: ModelSpec) -> dict[str, FloatArray]:
-    """The first picture's outputs by name, (h, w, C) float32, dequantized."""
-    outputs: dict[str, FloatArray] = {}
+def split_outputs(raw: RawOutputs, spec: ModelSpec) -> Iterator[tuple[str, Any]]:
+    """(output name, (h, w, C) float32) of the first picture; integers are dequantized."""
     start = 0
-    for index, (level, (height, width)) in enumerate(zip(spec.level_names, spec.level_hw, strict=True)):
+    for level, (name, (height, width)) in enumerate(zip(spec.level_names, spec.level_hw, strict=True)):
         stop = start + height * width
-        for name, branch in zip(BRANCHES, raw, strict=True):
-            values = _real(branch, index, start, stop)
-            outputs[f"{name}_{level}"] = values.reshape(height, width, -1)
+        for kind, branch in zip(BRANCHES, raw, strict=True):
+            values = branch.values[0, start:stop].reshape(height, width, -1).astype(np.float32)
+            if branch.quantization:
+                scale, zero_point = branch.quantization[level]
+                values = (values - np.float32(zero_point)) * np.float32(scale)
+            yield f"{kind}_{name}", values.copy()
         start = stop
-    return outputs
 
 
-def _real(branch: Branch, level: int, start: int, stop: int) -> FloatArray:
-    values = branch.values[0, start:stop]
-    if not branch.quantization:
-        return np.array(values, np.float32)
-    scale, zero_point = branch.quantization[level]
-    return np.asarray((values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale), np.float32)
-
-
-def _judge_float(
-    loaded: LoadedArtifact, golden: Golden, runs: list[_Run], budget: FloatBudget, report: ArtifactReport
+def _check_belongs(
+    loaded: LoadedArtifact, artifact: ManifestArtifact, spec: ModelSpec, golden: Golden
 ) -> None:
-    worst, worst_name = 0.0, ""
-    for name in loaded.spec.output_names:
-        largest = max(float(np.abs(picture.fp32[name]).max()) for picture in golden.pictures)
-        off = max(
-            float(np.abs(run.outputs[name] - picture.fp32[name]).max())
-            for run, picture in zip(runs, golden.pictures, strict=True)
-        )
-        relative = off / max(largest, 1e-12)
-        if not relative <= budget.max_difference:
-            report.failures.append(f"{name}: differs by {relative:.2g} of its range, {budget.max_difference:g} allowed")
-        if not relative <= worst:
-            worst, worst_name = relative, name
-    found, wanted = _count_partners(
-        loaded, golden, runs, budget.threshold_margin, budget.iou, lambda own, other: abs(own - other) <= budget.score
-    )
-    if found < wanted:
-        report.failures.append(f"detections: {found} of {wanted} found again")
-    report.figures.update(largest_difference=worst, worst_output=worst_name, matched=found, detections=wanted)
+    """Raise ArtifactError where the file is another model's than the bundle's."""
+    is_same = loaded.spec == spec and loaded.info.precision == artifact.precision
+    if loaded.info.precision == "int8":
+        is_same &= loaded.info.record_sha256 == golden.record_sha256
+    if not is_same:
+        raise ArtifactError(f"{loaded.path}: is not the model of this bundle; export the bundle again")
 
 
-def _judge_int8(loaded: LoadedArtifact, golden: Golden, runs: list[_Run], report: ArtifactReport) -> None:
-    budget = BUDGETS.int8
-    infos = {info.name: info for info in golden.outputs}
-    if not infos:
-        raise UsageError("the golden pictures hold no integers; export with --int8 again")
-    differing, logit_sums, logit_count = 0, 0.0, 0
-    for run, picture in zip(runs, golden.pictures, strict=True):
-        for name, value in run.outputs.items():
-            scale, zero_point = infos[name].scale, infos[name].zero_point
-            assert scale is not None
-            assert zero_point is not None
-            wanted = (picture.int8[name].astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-            differing += int(np.count_nonzero(value != wanted))
-            if name.startswith("logits"):
-                logit_sums += float(np.abs(value - wanted).sum())
-                logit_count += wanted.size
-    mean_off = logit_sums / logit_count
-    steps = [info.scale for info in golden.outputs if info.scale and info.name.startswith("logits")]
-    floor = max(golden.one_bit_floor, budget.least_floor * float(np.mean(steps)))
-    cpu = detect_cpu()
-    is_exact = bool(cpu.has_vnni) and golden.is_integer and _is_exact(loaded.runtime_name)
-    if is_exact and differing:
-        report.failures.append(f"{differing} integers differ from the simulator's, none may on {cpu.description}")
-    elif not mean_off <= budget.floors[loaded.runtime_name] * floor:
-        cause = "; this CPU's int8 products saturate" if cpu.saturates_int8 else ""
-        report.failures.append(
-            f"logits: mean difference to the simulator {mean_off:.3g},"
-            f" {budget.floors[loaded.runtime_name]:g} floors of {floor:.3g} allowed{cause}"
-        )
-    for branch in BRANCHES:
-        ours, theirs = (_flat(maps, branch) for maps in (
-            [run.outputs for run in runs], [picture.fp32 for picture in golden.pictures]
-        ))  # fmt: skip
-        mean = float(np.abs(ours - theirs).mean() / max(float(theirs.std()), 1e-12))
-        correlation = float(np.corrcoef(ours, theirs)[0, 1])
-        report.figures[f"{branch}_correlation"] = correlation
-        report.figures[f"{branch}_mean_difference"] = mean
-        if not (mean <= budget.mean_difference and correlation >= budget.correlation):
-            report.failures.append(
-                f"{branch}: mean difference {mean:.3g} deviations to fp32 ({budget.mean_difference:g} allowed),"
-                f" correlation {correlation:.3f} ({budget.correlation:g} wanted)"
+def _runtimes_by_suffix(runtime: str | None) -> dict[str, str]:
+    """Suffix -> the installed runtime whose own format it is."""
+    names = runtime_names() if runtime is None else (runtime,)
+    found = {}
+    for name in names:
+        candidate = find_runtime(name)
+        if installed_package(candidate):
+            found[next(iter(candidate.READERS))] = name
+        elif runtime is not None:
+            raise RuntimeUnavailableError(
+                f"{runtime} is not installed; run: pip install '{candidate.REQUIREMENT}'"
             )
-    found, wanted = _count_partners(
-        loaded, golden, runs, budget.threshold_margin, budget.partner_iou,
-        lambda own, other: other >= budget.partner_score * own,
-    )  # fmt: skip
-    if found < budget.matched * wanted:
-        report.failures.append(f"detections: {found} of {wanted} found again")
-    report.figures.update(
-        differing_integers=differing, mean_logit_difference=mean_off, one_bit_floor=golden.one_bit_floor,
-        is_exact=is_exact, matched=found, detections=wanted,
-    )  # fmt: skip
-
-
-def _is_exact(runtime_name: str) -> bool:
-    """tflite-runtime's int8 kernels round otherwise than ai-edge-litert's."""
-    return installed_package(find_runtime(runtime_name)) in ("onnxruntime", "ai_edge_litert")
-
-
-def _flat(maps: list[Any], branch: str) -> FloatArray:
-    return np.concatenate([
-        value.ravel() for outputs in maps for name, value in outputs.items() if name.startswith(f"{branch}_")
-    ])  # fmt: skip
-
-
-def _count_partners(
-    loaded: LoadedArtifact, golden: Golden, runs: list[_Run], margin: float, least_iou: float, is_near: Any
-) -> tuple[int, int]:
-    """(found, wanted): reference detections above threshold + margin that have a partner, one to one."""
-    thresholds = np.asarray(loaded.info.operating_thresholds, np.float32)
-    found = wanted = 0
-    for run, picture in zip(runs, golden.pictures, strict=True):
-        theirs, ours = picture.candidates, run.detections
-        free = np.ones(len(ours), bool)
-        for box, score, label in zip(theirs.boxes_xyxy, theirs.scores, theirs.labels, strict=True):
-            if score < thresholds[label] + margin:
-                continue
-            wanted += 1
-            overlap = np.where(free & (ours.labels == label), _iou(box, ours.boxes_xyxy), -1.0)
-            best = int(overlap.argmax()) if len(ours) else -1
-            if best >= 0 and overlap[best] >= least_iou and is_near(float(score), float(ours.scores[best])):
-                found += 1
-                free[best] = False
-    return found, wanted
-
-
-def _iou(box: FloatArray, boxes: FloatArray) -> FloatArray:
-    """One box (4,) with many (N, 4) -> (N,)."""
-    size = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = size.clip(min=0).prod(axis=1)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    return np.asarray(shared / np.maximum(area - shared, 1e-6), np.float32)
+    return found

@@ -40,11 +40,11 @@ def run(args: argparse.Namespace) -> int:
         note(f"calibrating on {len(chosen)} of {len(files)} pictures")
         pictures = (read_image_bgr(path) for path in chosen)
     formats = [name.strip() for name in args.formats.split(",")]
-    reports = export(checkpoint, out_dir, formats, is_int8=args.int8, pictures=pictures, say=note)
+    report = export(checkpoint, out_dir, formats, is_int8=args.int8, pictures=pictures, say=note)
     if args.json:
-        print_json({"bundle": str(out_dir), "artifacts": [report.to_dict() for report in reports]})
+        print_json({"bundle": str(out_dir), **report.to_dict()})
     else:
-        rows = [(r.file, (out_dir / r.file).stat().st_size, r.runtime, "passed") for r in reports]
+        rows = [(r.file, (out_dir / r.file).stat().st_size, r.runtime, "passed") for r in report.artifacts]
         print_table(("artifact", "bytes", "runtime", "result"), rows)
         note(f"wrote {out_dir}")
     return 0

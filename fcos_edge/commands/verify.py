@@ -19,12 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fcos_edge.verify import verify_bundle
 
-    reports = verify_bundle(args.bundle, args.runtime)
+    report = verify_bundle(args.bundle, args.runtime)
     if args.json:
-        print_json({"bundle": str(args.bundle), "artifacts": [report.to_dict() for report in reports]})
+        print_json({"bundle": str(args.bundle), **report.to_dict()})
     else:
-        print_table(
-            ("artifact", "runtime", "result"),
-            [(r.file, r.runtime, "; ".join(r.failures) or "passed") for r in reports],
-        )
-    return 1 if any(report.failures for report in reports) else 0
+        rows = [
+            (r.file, r.runtime, "; ".join(check.description for check in r.failures) or "passed", r.note)
+            for r in report.artifacts
+        ]
+        print_table(("artifact", "runtime", "result", "note"), rows)
+    return 0 if report.passed else 1
