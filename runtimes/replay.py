@@ -1,7 +1,7 @@
 """Recorded outputs in place of a network: a runtime for tests, and for looking at a recording again.
 
-    runtime = ReplayRuntime([raw_outputs])          # from memory
-    save_recording(path, spec, info, [raw_outputs])  # path ends in .npz; `fcos_edge.load(path)` plays it
+runtime = ReplayRuntime([raw_outputs])          # from memory
+save_recording(path, spec, info, [raw_outputs])  # path ends in .npz; `fcos_edge.load(path)` plays it
 """
 
 from __future__ import annotations

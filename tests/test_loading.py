@@ -177,6 +177,7 @@ def test_choose_from_bundle__nothing_fits_is_one_line(
 
 # --- lone files
 
+
 @pytest.mark.parametrize(
     ("suffix", "machine", "expected"),
     [
@@ -264,6 +265,7 @@ def test_read_document__missing_file(tmp_path: Path) -> None:
 
 # --- the whole way
 
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A bundle with one float model in every format that can be built here."""
@@ -349,6 +351,7 @@ def test_open_artifact__every_runtime_reads_the_same_model_alike(bundle: Path) -
 
 
 # --- finding runtimes
+
 
 def test_a_runtime_is_added_by_adding_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx")

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--int8", action="store_true", help="write int8 too")
     parser.add_argument("--formats", default="onnx,openvino,tflite", help="default: onnx,openvino,tflite")
-    parser.add_argument("--data", type=Path, metavar="D", help="folder of pictures to calibrate on (no labels)")
+    parser.add_argument(
+        "--data", type=Path, metavar="D", help="folder of pictures to calibrate on (no labels)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle (default: the model's name)")
 
 

@@ -31,8 +31,16 @@ class _Builder:
         return node.name
 
     def conv(
-        self, name: str, source: str, channels: int, *, kernel: int = 1, stride: int = 1,
-        depthwise: bool = False, activation: Activation = "none", dead_bias: float = 0.0,
+        self,
+        name: str,
+        source: str,
+        channels: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        depthwise: bool = False,
+        activation: Activation = "none",
+        dead_bias: float = 0.0,
     ) -> str:
         in_channels, height, width = self.shapes[source]
         groups = in_channels if depthwise else 1
@@ -52,8 +60,12 @@ def _same(side: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def tiny_graph(
-    seed: int = 0, *, input_hw: tuple[int, int] = (64, 64), classes: int = 3,
-    mean: tuple[float, float, float] = LITE_MEAN, std: tuple[float, float, float] = LITE_STD,
+    seed: int = 0,
+    *,
+    input_hw: tuple[int, int] = (64, 64),
+    classes: int = 3,
+    mean: tuple[float, float, float] = LITE_MEAN,
+    std: tuple[float, float, float] = LITE_STD,
     dead_bias: float = 0.0,
 ) -> Graph:
     """Two levels, P3 and P4, each with its three outputs; all weights random.

@@ -201,6 +201,7 @@ def test_tflite_runtime__under_numpy_2_is_one_line(tmp_path: Path, monkeypatch: 
 
 # --- OpenVINO
 
+
 def test_openvino__damaged_weights_are_one_line(tmp_path: Path) -> None:
     needs("openvino", "onnx")
     path = write_openvino(tmp_path / "model.xml")
