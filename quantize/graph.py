@@ -38,9 +38,10 @@ class Input:
         That is so where all channels have one std and one mean that is an integer:
         (x - 127) / 128 is scale 1/128, zero point 127.
         """
-        if len(set(self.mean)) == len(set(self.std)) == 1 and 0 <= self.mean[0] <= 255:
-            if self.mean[0] == int(self.mean[0]):
-                return float(np.float32(1 / self.std[0])), int(self.mean[0])
+        mean = self.mean[0]
+        is_one = len(set(self.mean)) == len(set(self.std)) == 1
+        if is_one and 0 <= mean <= 255 and mean == int(mean):
+            return float(np.float32(1 / self.std[0])), int(mean)
         return None
 
 
