@@ -6,12 +6,11 @@ python detect_openvino.py street8-lite0-320 street.jpg
 
 import sys
 
-import cv2
-
 import fcos_edge
+from fcos_edge.image import read_image_bgr
 
 bundle, picture = sys.argv[1:]
 detector = fcos_edge.load(bundle, runtime="openvino")
-detections = detector(cv2.imread(picture))
+detections = detector(read_image_bgr(picture))
 for box_xyxy, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels, strict=True):
     print(f"{detector.spec.classes[label]} {score:.2f}", box_xyxy.round().tolist())

@@ -102,8 +102,8 @@ def parse_document(text: str | bytes) -> tuple[ModelSpec, ArtifactInfo]:
         raise SpecError(f"artifact: outputs {found} do not fit the spec; export the model again")
     if len(info.operating_thresholds) != len(spec.classes):
         raise SpecError(
-            f"artifact: {len(info.operating_thresholds)} operating thresholds for {len(spec.classes)} classes;"
-            " export the model again"
+            f"artifact: {len(info.operating_thresholds)} operating thresholds for {len(spec.classes)}"
+            " classes; export the model again"
         )
     return spec, info
 

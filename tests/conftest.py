@@ -47,6 +47,18 @@ def repo_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def embedded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded detector, exported in all formats and precisions. A test that changes it takes a copy."""
+    from fcos_edge import embedded
+    from fcos_edge.quantize.export import export
+    from fcos_edge.train.checkpoint import load_checkpoint
+
+    folder = tmp_path_factory.mktemp("embedded") / embedded.NAME
+    export(load_checkpoint(embedded.CHECKPOINT), folder, ("onnx", "openvino", "tflite"), is_int8=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with the data sets; skips the test where there is none."""
     named = os.environ.get("FCOS_EDGE_TEST_DATA")
