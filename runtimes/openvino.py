@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,23 @@ FIRST_ON = ("x86_64", "AMD64")
 _VIRTUAL_DEVICES = ("AUTO", "BATCH", "HETERO", "MULTI")
 
 
+@functools.cache
+def shared_core() -> Any:
+    """The one `openvino.Core` of this process.
+
+    Each core's CPU plugin gives the thread an alternate signal stack and takes it away when the core goes.
+    Of two cores that go in the order in which they came, the second puts back the stack that the first has
+    freed, and the next signal, Ctrl-C or the end of a child, kills the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> OpenVinoRuntime:
     """`options.device` is an OpenVINO device name: `CPU`, `GPU`, `NPU`, `AUTO`, ..."""
     with importing("openvino", REQUIREMENT):
-        import openvino
-
-    core = openvino.Core()
+        core = shared_core()
     device = (options.device or "CPU").upper()
     available = core.available_devices
     if device not in available and device.split(":")[0].split(".")[0] not in (*available, *_VIRTUAL_DEVICES):

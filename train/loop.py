@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +27,6 @@ STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
 
 
-@contextmanager
-def _sigchld_kept() -> Iterator[None]:
-    """Take torch's SIGCHLD handler away again when its loader's workers have ended.
-
-    torch never does, and a process that has loaded several runtimes can crash in it when any child ends.
-    """
-    is_ours = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGCHLD)
-    try:
-        yield
-    finally:
-        if is_ours and handler is not None:  # None: not set from Python
-            signal.signal(signal.SIGCHLD, handler)
-
-
-@_sigchld_kept()
 def train(
     config: TrainConfig,
     network: Fcos,

@@ -115,7 +115,9 @@ def write_openvino(path: Path, batch: int | str = 1) -> Path:
     """An .xml and a .bin, converted from the ONNX model."""
     import openvino
 
-    model = openvino.Core().read_model(onnx_model(batch))
+    from fcos_edge.runtimes.openvino import shared_core
+
+    model = shared_core().read_model(onnx_model(batch))
     model.set_rt_info(dump_document(SPEC, float_info("openvino")), [DOCUMENT_KEY])
     openvino.save_model(model, path, compress_to_fp16=False)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data._utils import signal_handling
 
 from fcos_edge.errors import CheckpointError, DataError, ImageError
 from fcos_edge.train.config import AssignConfig, NetworkConfig, TrainConfig
@@ -46,12 +44,11 @@ def _train(
     out: Path,
     after_epoch: Callable[[int, Fcos], dict[str, Any]] | None = None,
     seed: int = 0,
-    workers: int = 0,
 ) -> Fcos:
     torch.manual_seed(seed)
     out.mkdir(exist_ok=True)
     network = Fcos(config.network)
-    return train(config, network, pictures, out, after_epoch=after_epoch, log=lambda _: None, workers=workers)
+    return train(config, network, pictures, out, after_epoch=after_epoch, log=lambda _: None, workers=0)
 
 
 def _rows(out: Path) -> list[dict[str, Any]]:
@@ -71,22 +68,6 @@ def test_train__a_few_steps_lower_the_loss(pictures: list[LabelledPicture], tmp_
     # 48 steps from a random backbone: 0.72 of the first was measured; views are random, so the last three.
     assert np.mean(losses[-3:]) < 0.85 * losses[0]
     assert not average.training
-
-
-def test_train__keeps_the_signal_handler_of_its_caller(
-    pictures: list[LabelledPicture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # torch sets its handler with the first loader of a process only.
-    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
-    seen, before = [], signal.getsignal(signal.SIGCHLD)
-
-    def after_epoch(epoch: int, average: Fcos) -> dict[str, Any]:
-        seen.append(signal.getsignal(signal.SIGCHLD))
-        return {}
-
-    _train(replace(CONFIG, epochs=1), pictures, tmp_path, after_epoch, workers=1)
-    assert seen != [before]
-    assert signal.getsignal(signal.SIGCHLD) == before
 
 
 def test_train__same_seed_gives_the_same_weights_and_resume_goes_on(

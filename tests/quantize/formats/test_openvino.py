@@ -14,6 +14,7 @@ from fcos_edge.document import read_openvino_document
 from fcos_edge.quantize.formats import openvino as openvino_format
 from fcos_edge.quantize.graph import Conv, Graph
 from fcos_edge.quantize.record import Record
+from fcos_edge.runtimes.openvino import shared_core
 from tests.quantize.formats.test_onnx import GRAPHS, THRESHOLDS, Outputs, run_torch, simulated
 from tests.quantize.graphs import random_pictures, tiny_graph, tiny_record, tiny_spec
 
@@ -28,7 +29,7 @@ def write(folder: Path, graph: Graph, record: Record | None, precision: str) -> 
 
 
 def compiled(path: Path) -> openvino.CompiledModel:
-    core = openvino.Core()
+    core = shared_core()
     return core.compile_model(core.read_model(path), "CPU", FLOAT32)
 
 
