@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fcos_edge.train.run import Run
 
 SUMMARY = "train a detector on labelled pictures, from ImageNet weights to a checkpoint"
-CALIBRATION_PICTURES = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,11 +110,11 @@ def _plan(args: argparse.Namespace) -> Run:
 def _calibrated(checkpoint: Checkpoint, pictures: Sequence[LabelledPicture]) -> Checkpoint:
     """The checkpoint with a calibration record, so that exporting it needs no pictures."""
     from fcos_edge.image import read_image_bgr
-    from fcos_edge.quantize.calibrate import calibrate
+    from fcos_edge.quantize.calibrate import calibrate, spread
     from fcos_edge.quantize.deploy import deploy
 
-    # Spread over the data sets, which come one after the other.
-    chosen = pictures[:: -(-len(pictures) // CALIBRATION_PICTURES)]
+    # The data sets come one after the other.
+    chosen = spread(pictures)
     note(f"calibrating on {len(chosen)} pictures")
     graph = deploy(checkpoint.network, checkpoint.spec.input_hw)
     record = calibrate(graph, (read_image_bgr(picture.path) for picture in chosen), checkpoint.spec)
