@@ -177,8 +177,11 @@ def _print_spec(spec: Mapping[str, Any]) -> None:
 
     for name in ModelSpec.__dataclass_fields__:
         value = spec[name]
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        print(f"{name:<24}{text}")
+        if name == "provenance":
+            for key, part in value.items():
+                print(f"  {key.replace('_', ' ')}: {part}")
+        else:
+            print(f"{name:<24}{', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 def _print_cost(document: dict[str, Any]) -> None:
@@ -234,10 +237,19 @@ def _print_golden(document: dict[str, Any]) -> None:
 
 
 def _print_metrics(document: dict[str, Any]) -> None:
-    import json
-
     _print_thresholds(document["spec"]["classes"], document["operating_thresholds"])
-    print(f"\nmetrics: {json.dumps(document['metrics'], indent=1, sort_keys=True)}")
+    for name, figures in document["metrics"].items():
+        classes = figures.get("classes") if isinstance(figures, dict) else None
+        if not isinstance(classes, dict) or not all(isinstance(row, dict) for row in classes.values()):
+            print(f"\n{name}: {figures}")
+            continue
+        print(
+            f"\n{name}: " + ", ".join(f"{key} {value}" for key, value in figures.items() if key != "classes")
+        )
+        columns = ("boxes", "AP", "AP50")
+        print_table(("class", *columns), [
+            (label, *(row.get(column) for column in columns)) for label, row in classes.items()
+        ])  # fmt: skip
 
 
 def _print_layers(document: dict[str, Any]) -> None:
