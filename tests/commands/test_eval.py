@@ -89,7 +89,7 @@ def test_eval__file_in_a_runtime_agrees_with_the_checkpoint(
     [
         (["--split", "train"], "no annotations/instances_train.json"),
         (["--data", "nowhere"], "nowhere: no annotations/instances_val.json"),
-        (["--runtime", "onnxruntime"], "--runtime: x.safetensors is a checkpoint, it runs in PyTorch"),
+        (["--runtime", "onnxruntime"], "--runtime: x.safetensors is a checkpoint, which runs in PyTorch"),
         (["--precision", "int8"], "--precision: x.safetensors is a checkpoint"),
         (["--threads", "0"], "'0' is no whole number from 1"),
     ],
