@@ -53,6 +53,10 @@ class Int8Budget:
     partner_iou: float
     matched: float
 
+    def floors_of(self, runtime: str) -> float:
+        """Those of `runtime`; one that is not named, because it was added as a file, gets the most."""
+        return self.floors.get(runtime, max(self.floors.values()))
+
 
 @dataclass(frozen=True)
 class Budgets:

@@ -4,6 +4,7 @@
 1    a check was run and failed
 2    the user's mistake, one line on stderr
 130  interrupted with Ctrl-C
+143  ended by SIGTERM, as a supervisor or `kill` does; what is half-written goes as with Ctrl-C
 141  whoever read our output has gone (`fcos-edge inspect ... | head`)
 
 A verb is a file in `commands/`. Every verb has `--json`: results on stdout, everything else on stderr.
@@ -19,15 +20,17 @@ import importlib
 import io
 import os
 import pkgutil
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, Protocol, cast
 
 from fcos_edge import __version__, commands
 from fcos_edge.errors import FcosEdgeError
 
 PROGRAM = "fcos-edge"
-USER_MISTAKE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+USER_MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 130, 141, 143
 
 # What the disk or its owner refuses is the user's to mend; any other OSError is a mistake of ours.
 _MENDABLE = frozenset({
@@ -50,6 +53,10 @@ class Command(Protocol):
         ...
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came. Who cleans up after Ctrl-C cleans up after it too."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments on one line, as every other mistake is said."""
 
@@ -61,11 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; `argv` is without the program's name. Returns the exit code."""
     _print_any_name()
     try:
-        code = _run(argv)
+        with _terminable():
+            code = _run(argv)
         sys.stdout.flush()
         return code
     except FcosEdgeError as error:
         return _fail(str(error), error.exit_code)
+    except _Terminated:
+        return _fail("terminated", TERMINATED)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -119,6 +129,24 @@ def _run(argv: Sequence[str] | None) -> int:
             raise
         extra = getattr(command, "EXTRA", "export")
         return _fail(f"{package} is not installed; run: pip install 'fcos-edge[{extra}]'", USER_MISTAKE)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Makes an exception of SIGTERM, which otherwise ends the process on the spot."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise _Terminated
+
+    handler = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        # None: it was not set from Python.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
 
 
 def _fail(message: str, exit_code: int) -> int:

@@ -13,7 +13,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +28,8 @@ import numpy.typing as npt
 
 from fcos_edge.artifact import OutputInfo
 from fcos_edge.detections import Detections
-from fcos_edge.errors import ArtifactError
-from fcos_edge.runtime import FloatArray, UInt8Array
+from fcos_edge.errors import ArtifactError, SpecError
+from fcos_edge.runtime import FloatArray, UInt8Array, reason_of
 from fcos_edge.spec import ModelSpec, check_keys, check_version
 
 FOLDER = "golden"
@@ -33,7 +37,15 @@ INDEX_NAME = "golden.json"
 LICENSE_NAME = "LICENSE"
 GOLDEN_VERSION = (1, 0)
 _DETECTIONS = ("candidates", "operating")
-_MAX_BYTES = 1 << 28
+_MAX_INDEX_BYTES = 1 << 20
+_MAX_BYTES = 1 << 28  # of one .npz file, and of what it unpacks to
+# What `_write_arrays` puts in front of an array, and nothing else: NumPy's own reader evaluates the header,
+# and allocates what it promises.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00.."
+    rb"\{'descr': '(<f4|\|u1|<i8)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n",
+    re.DOTALL,
+)
 
 Array = npt.NDArray[Any]
 
@@ -98,7 +110,8 @@ def read_golden(bundle: Path, spec: ModelSpec) -> Golden:
     """Read what `write_golden` wrote. Raises ArtifactError for anything else."""
     path = bundle / FOLDER / INDEX_NAME
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            index = json.loads(file.read(_MAX_INDEX_BYTES))
     except OSError as error:
         raise ArtifactError(
             f"{bundle}: no golden pictures ({error.strerror}); copy the bundle again"
@@ -106,14 +119,17 @@ def read_golden(bundle: Path, spec: ModelSpec) -> Golden:
     except (ValueError, RecursionError):
         raise ArtifactError(f"{path}: not a JSON document; copy the bundle again") from None
     _require(path, isinstance(index, dict))
-    check_version(str(path), index.pop("version", None), GOLDEN_VERSION)
-    check_keys(str(path), index, {"pictures", "outputs", "record_sha256", "one_bit_floor", "is_integer"})
+    try:
+        check_version(str(path), index.pop("version", None), GOLDEN_VERSION)
+        check_keys(str(path), index, {"pictures", "outputs", "record_sha256", "one_bit_floor", "is_integer"})
+    except SpecError as error:
+        raise ArtifactError(str(error)) from None
     names, outputs, floor = index["pictures"], index["outputs"], index["one_bit_floor"]
     _require(path, isinstance(names, list) and bool(names) and all(map(_is_plain_name, names)))
     _require(path, isinstance(outputs, list) and all(map(_is_output, outputs)))
     _require(path, not outputs or [o["name"] for o in outputs] == list(spec.output_names))
-    _require(path, isinstance(floor, int | float) and 0 <= floor < 1e6 and type(index["is_integer"]) is bool)
-    _require(path, isinstance(index["record_sha256"], str))
+    _require(path, type(floor) in (int, float) and 0 <= floor < 1e6 and type(index["is_integer"]) is bool)
+    _require(path, isinstance(index["record_sha256"], str) and bool(index["record_sha256"]) == bool(outputs))
     pictures = tuple(_read_picture(bundle / FOLDER, name, spec, bool(outputs)) for name in names)
     infos = tuple(OutputInfo(o["name"], float(o["scale"]), o["zero_point"]) for o in outputs)
     return Golden(pictures, infos, index["record_sha256"], float(floor), index["is_integer"])
@@ -145,8 +161,7 @@ def _read_picture(folder: Path, source_name: str, spec: ModelSpec, is_quantized:
     shapes = _output_shapes(spec)
     try:
         _require(path, path.stat().st_size <= _MAX_BYTES)
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
+        found = _read_arrays(path)
         images = _checked(found["images"], np.uint8, (1, *spec.input_hw, 3))
         fp32 = {name: _checked(found[f"fp32/{name}"], np.float32, shape) for name, shape in shapes.items()}
         int8 = {}
@@ -156,13 +171,56 @@ def _read_picture(folder: Path, source_name: str, spec: ModelSpec, is_quantized:
             Detections(*(found[f"{kind}/{part}"] for part in ("boxes_xyxy", "scores", "labels")))
             for kind in _DETECTIONS
         ]
+        if any((one.labels >= len(spec.classes)).any() for one in detections):
+            raise ValueError(f"a label is not one of {len(spec.classes)} classes")
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot read: {error.strerror or error}; copy the bundle again"
         ) from None
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"{path}: not what `export` wrote ({error}); copy the bundle again") from None
+    # RuntimeError: zipfile's word for a member that says it is encrypted.
+    except (
+        KeyError,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        struct.error,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ArtifactError(
+            f"{path}: not what `export` wrote ({reason_of(error)}); copy the bundle again"
+        ) from None
     return GoldenPicture(source_name, images, fp32, int8, *detections)
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    """What `_write_arrays` wrote. Unpacks no more than _MAX_BYTES, whatever the file says."""
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > _MAX_BYTES:
+            raise ValueError(f"it unpacks to more than {_MAX_BYTES} bytes")
+        if any(member.compress_type != zipfile.ZIP_DEFLATED for member in members):
+            raise ValueError("it is packed in another way")
+        arrays = {}
+        for member in members:
+            with archive.open(member) as packed:
+                # With a size: without one, zipfile unpacks everything before it looks at the size.
+                arrays[member.filename.removesuffix(".npy")] = _parse_array(packed.read(member.file_size))
+        return arrays
+
+
+def _parse_array(content: bytes) -> Array:
+    header = _HEADER.match(content)
+    if header is None:
+        raise ValueError("it holds something else than arrays of float32, uint8 and int64")
+    dtype = np.dtype(header[1].decode())
+    shape = tuple(int(side) for side in header[2].split(b",") if side.strip())
+    values = content[header.end() :]
+    if math.prod(shape) * dtype.itemsize != len(values):
+        raise ValueError(f"{len(values)} bytes are no {dtype} {shape}")
+    # A copy can be written to, as a runtime may ask; the bytes cannot.
+    array: Array = np.ndarray(shape, dtype, values).copy()
+    return array
 
 
 def _output_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -181,7 +239,9 @@ def _checked(array: Array, dtype: type, shape: tuple[int, ...]) -> Array:
 
 
 def _is_plain_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value) and not set(value) & set("/\\:\0") and value[0] != "."
+    if not isinstance(value, str) or not value or not value.isprintable():
+        return False
+    return not set(value) & set("/\\:") and value[0] != "."
 
 
 def _is_output(value: object) -> bool:

@@ -44,16 +44,30 @@ def count_unmatched(possible: BoolArray) -> int:
 
     possible: (R, F), which pairs may be made; pairs are exchanged where that makes room for one more.
     """
-    partner_of: dict[int, int] = {}  # found -> reference
+    found_of: dict[int, int] = {}  # reference -> found
+    return sum(not _pair(reference, possible, found_of) for reference in range(len(possible)))
 
-    def can_pair(reference: int, tried: set[int]) -> bool:
-        for found in map(int, np.flatnonzero(possible[reference])):
-            if found in tried:
+
+def _pair(reference: int, possible: BoolArray, found_of: dict[int, int]) -> bool:
+    """Pair one more reference, in `found_of`; False where that makes another one lose its partner.
+
+    A loop, no recursion: a chain of exchanges can be as long as there are detections.
+    """
+    holder_of = {found: holder for holder, found in found_of.items()}
+    asker_of: dict[int, int] = {}  # found -> the reference that asked for it first
+    asking = [reference]
+    for asker in asking:  # it grows on the way
+        for found in map(int, np.flatnonzero(possible[asker])):
+            if found in asker_of:
                 continue
-            tried.add(found)
-            if found not in partner_of or can_pair(partner_of[found], tried):
-                partner_of[found] = reference
-                return True
-        return False
-
-    return sum(not can_pair(reference, set()) for reference in range(len(possible)))
+            asker_of[found] = asker
+            if found in holder_of:
+                asking.append(holder_of[found])
+                continue
+            # A free one: back along the chain, each takes what it asked for and leaves what it had.
+            taken: int | None = found
+            while taken is not None:
+                asker = asker_of[taken]
+                found_of[asker], taken = taken, found_of.get(asker)
+            return True
+    return False

@@ -53,18 +53,26 @@ def find_source(text: str) -> Pictures | Video:
     return Video(path) if path.suffix.lower() in VIDEO_SUFFIXES else Pictures((path,))
 
 
-def list_pictures(folder: Path) -> tuple[Path, ...]:
-    """The picture files in `folder`, by name; other files and folders below it do not count.
+def list_pictures(folder: Path, *, is_recursive: bool = False) -> tuple[Path, ...]:
+    """The picture files in `folder`, by name; other files do not count.
+
+    is_recursive  folders below it count too, but for hidden ones
 
     Raises DataError where there is none.
     """
-    paths = sorted(path for path in folder.iterdir() if is_picture(path))
+    entries = folder.rglob("*") if is_recursive else folder.iterdir()
+    paths = sorted(path for path in entries if is_picture(path) and not _is_hidden(path.parent, folder))
     if not paths:
         suffixes = ", ".join(sorted(PICTURE_SUFFIXES))
-        raise DataError(f"{folder}: no pictures in this folder; expected {suffixes}")
+        below = " or below it" if is_recursive else ""
+        raise DataError(f"{folder}: no pictures in this folder{below}; expected {suffixes}")
     return tuple(paths)
 
 
 def is_picture(path: Path) -> bool:
     """Whether the name is a picture's; hidden files are none (macOS leaves `._name.jpg` everywhere)."""
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _is_hidden(folder: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in folder.relative_to(root).parts)

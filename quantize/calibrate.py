@@ -13,7 +13,6 @@ Weights need no pictures: their scales follow from the weights (`record.weight_s
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,8 +20,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
+from fcos_edge.console import track
 from fcos_edge.errors import CheckpointError, DataError, SpecError
 from fcos_edge.image import as_image_bgr
 from fcos_edge.letterbox import Letterbox
@@ -160,8 +159,7 @@ def _observe(graph: Graph, inputs: UInt8Array, *, needs_counts: bool) -> dict[st
 
 @torch.inference_mode()
 def _outputs(network: DeployNetwork, inputs: UInt8Array, what: str) -> Iterator[tuple[Node, torch.Tensor]]:
-    # disable=None: a bar on terminals only.
-    for picture in tqdm(inputs, desc=f"calibrating: {what}", disable=None, file=sys.stderr, leave=False):
+    for picture in track(inputs, f"calibrating: {what}", len(inputs)):
         # One by one: float sums may depend on the batch, and ranges must not depend on the order.
         yield from network.run_nodes(torch.from_numpy(picture[None]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ def check_replaceable(out: Path) -> None:
 
     Nothing, an empty folder and a bundle with nothing else in it may be replaced.
     """
-    if not out.name and not out.resolve().name:
-        raise UsageError(f"{out}: cannot be replaced by a bundle; name a new folder with --out")
-    for parent in out.resolve().parents:
+    target = _resolved(out)
+    # A folder with a file system of its own cannot be renamed, and the ground under a shell's feet must not be.
+    if os.path.ismount(target) or Path.cwd().is_relative_to(target):
+        raise UsageError(f"{out}: cannot be replaced by a bundle; name a new folder, inside it, with --out")
+    for parent in target.parents:
         if parent.exists() and not parent.is_dir():
             raise UsageError(f"{parent}: is a file, not a folder; name another folder with --out")
     if not out.exists():
@@ -47,28 +50,44 @@ def placed_when_done(out: Path) -> Iterator[Path]:
 
     When it does not, also by Ctrl-C, `out` is as it was and nothing is left beside it.
     """
-    out = out.resolve()  # a link stays, and what it names is replaced
+    out = _resolved(out)  # a link stays, and what it names is replaced
     missing = [parent for parent in out.parents if not parent.exists()]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise UsageError(f"{out.parent}: cannot write there ({error.strerror}); name another --out") from None
+    temporary = None
     is_placed = False
     try:
+        temporary = _make_temporary(out)
         # Inside, because mkdtemp's own folder is closed to others.
         folder = temporary / "new"
         folder.mkdir()
         yield folder
         check_replaceable(out)
-        _swap(folder, out, temporary / "old")
+        try:
+            _swap(folder, out, temporary / "old")
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be replaced ({error.strerror}); name another --out") from None
         is_placed = True
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         if not is_placed:
             for parent in missing:
                 with suppress(OSError):  # somebody else has put something there
                     parent.rmdir()
+
+
+def _resolved(out: Path) -> Path:
+    try:
+        return out.resolve()
+    except (OSError, RuntimeError):  # RuntimeError: before Python 3.13, a link that leads to itself
+        raise UsageError(f"{out}: is a link that leads nowhere; name a new folder with --out") from None
+
+
+def _make_temporary(out: Path) -> Path:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise UsageError(f"{out.parent}: cannot write there ({error.strerror}); name another --out") from None
 
 
 def _swap(new: Path, out: Path, old: Path) -> None:
