@@ -59,9 +59,15 @@ def write(
     return (path,)
 
 
-def serialize(graph: Graph, record: Record | None, document: str | None = None) -> bytes:
-    """The ONNX file of a graph: float without a record, int8 QDQ with one."""
-    model = _Builder(graph, record).model()
+def serialize(
+    graph: Graph, record: Record | None, document: str | None = None, *, keeps_terms: bool = False
+) -> bytes:
+    """The ONNX file of a graph: float without a record, int8 QDQ with one.
+
+    keeps_terms  for OpenVINO: a MaxPool of one pixel, which changes nothing, stands between a convolution and
+                 an Add, so that they are not fused
+    """
+    model = _Builder(graph, record, keeps_terms and record is not None).model()
     if document is not None:
         helper.set_model_props(model, {DOCUMENT_KEY: document})
     return bytes(model.SerializeToString(deterministic=True))
@@ -84,9 +90,11 @@ class _Builder:
     values: name of a graph node -> name of the float NCHW tensor that stands for its output
     """
 
-    def __init__(self, graph: Graph, record: Record | None) -> None:
+    def __init__(self, graph: Graph, record: Record | None, keeps_terms: bool) -> None:
         self.graph = graph
         self.record = record
+        self.keeps_terms = keeps_terms
+        self.convolutions = {node.name for node in graph.nodes if isinstance(node, Conv)}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.values: dict[str, str] = {}
@@ -99,7 +107,7 @@ class _Builder:
                 case Conv():
                     self.values[node.name] = self.conv(node)
                 case Add():
-                    terms = [self.values[name] for name in node.inputs]
+                    terms = [self.term(name) for name in node.inputs]
                     total = self.emit("Add", terms, f"{node.name}/sum")
                     self.values[node.name] = self.activated(node.name, total, node.activation)
                 case Resize():
@@ -167,6 +175,13 @@ class _Builder:
             self.constant(f"{name}/zero_point", zero_point),
         ]
         return self.emit("DequantizeLinear", parts, name, axis=0)
+
+    def term(self, name: str) -> str:
+        """What an Add reads of the node `name`."""
+        value = self.values[name]
+        if self.keeps_terms and name in self.convolutions:
+            return self.emit("MaxPool", [value], kernel_shape=[1, 1])
+        return value
 
     def activated(self, name: str, total: str, activation: Activation) -> str:
         """Activation, then the quantization point of the node."""

@@ -63,18 +63,22 @@ def test_float__is_the_deploy_network(name: str, precision: str, tolerance: floa
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_int8__is_near_the_simulator(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_int8__is_near_the_simulator(name: str, is_flat: bool, tmp_path: Path) -> None:
     graph = GRAPHS[name]
     record = tiny_record(graph)
     pictures = random_pictures(graph, 4, seed=9)
+    if is_flat:  # as in the padding: what is rounded wrongly is wrong everywhere
+        pictures[:] = pictures[:, :1, :1]
     found = run_openvino(write(tmp_path, graph, record, "int8"), pictures)
     wanted = simulated(graph, record, pictures)
+    # A convolution's sum near a tie may round the other way, one in ten thousand, and random layers spread it.
+    # 0.3 to 0.9 steps were measured where OpenVINO fused convolutions with additions. Pixels minus 127.5 are
+    # themselves near ties.
+    limit = 4 if name == "mean that is no integer" else 0.15
     for output, source in graph.outputs.items():
-        # OpenVINO does not round between a convolution and an addition that it has fused with it: a
-        # quarter of those sums move by one, which random layers spread. A wrong layout, scale or zero
-        # point is tens of steps.
         steps = np.abs(found[output] - wanted[output]) / record.points[source].scale
-        assert steps.mean() < 4, output
+        assert steps.mean() < limit, output
 
 
 def test_int8__every_convolution_runs_in_integers(tmp_path: Path) -> None:
