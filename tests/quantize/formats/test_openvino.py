@@ -72,9 +72,9 @@ def test_int8__is_near_the_simulator(name: str, is_flat: bool, tmp_path: Path) -
         pictures[:] = pictures[:, :1, :1]
     found = run_openvino(write(tmp_path, graph, record, "int8"), pictures)
     wanted = simulated(graph, record, pictures)
-    # A convolution's sum near a tie may round the other way, one in ten thousand, and random layers spread it.
-    # 0.3 to 0.9 steps were measured where OpenVINO fused convolutions with additions. Pixels minus 127.5 are
-    # themselves near ties.
+    # A convolution's sum near a tie may round the other way, one in ten thousand, and random layers spread
+    # it. 0.3 to 0.9 steps were measured where OpenVINO fused convolutions with additions. Pixels minus
+    # 127.5 are themselves near ties.
     limit = 4 if name == "mean that is no integer" else 0.15
     for output, source in graph.outputs.items():
         steps = np.abs(found[output] - wanted[output]) / record.points[source].scale
