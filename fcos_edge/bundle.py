@@ -89,7 +89,10 @@ def read_manifest(folder: Path) -> Manifest:
         with path.open("rb") as file:
             text = file.read(_MAX_MANIFEST_BYTES)
     except OSError as error:
-        raise ArtifactError(f"{folder}: no bundle, cannot read {MANIFEST_NAME}: {error.strerror}") from None
+        raise ArtifactError(
+            f"{folder}: no bundle, cannot read {MANIFEST_NAME}: {error.strerror};"
+            " give the folder that `fcos-edge export` wrote"
+        ) from None
     try:
         return parse_manifest(text)
     except SpecError as error:

@@ -178,7 +178,7 @@ def _choose_runtime(path: Path, runtimes: dict[str, RuntimeFile]) -> str:
     """The best installed runtime that can read the file at `path`."""
     readable = [name for name, runtime in runtimes.items() if path.suffix in runtime.READERS]
     if not path.exists():
-        raise ArtifactError(f"{path}: no such file or folder")
+        raise ArtifactError(f"{path}: no such file or folder; check the path")
     if not readable:
         readers = " or ".join(runtimes)
         raise ArtifactError(f"{path}: not for {readers}; expected {_suffixes(runtimes)} or a bundle's folder")
