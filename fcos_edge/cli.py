@@ -31,6 +31,7 @@ from fcos_edge.errors import FcosEdgeError
 
 PROGRAM = "fcos-edge"
 USER_MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 130, 141, 143
+_SIGNALS = {signal.SIGINT: ("interrupted", INTERRUPTED), signal.SIGTERM: ("terminated", TERMINATED)}
 
 # What the disk or its owner refuses is the user's to mend; any other OSError is a mistake of ours.
 _MENDABLE = frozenset({
@@ -53,8 +54,8 @@ class Command(Protocol):
         ...
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM came. Who cleans up after Ctrl-C cleans up after it too."""
+class _SignalError(Exception):
+    """A verb was ended by a signal, the key of _SIGNALS."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,14 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; `argv` is without the program's name. Returns the exit code."""
     _print_any_name()
     try:
-        with _terminable():
+        with _ended_by_signals():
             code = _run(argv)
         sys.stdout.flush()
         return code
     except FcosEdgeError as error:
         return _fail(str(error), error.exit_code)
-    except _Terminated:
-        return _fail("terminated", TERMINATED)
+    except _SignalError as end:
+        return _fail(*_SIGNALS[end.args[0]])
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -132,21 +133,34 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Makes an exception of SIGTERM, which otherwise ends the process on the spot."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM becomes a KeyboardInterrupt, as Ctrl-C does: who cleans up after one does so after both.
 
-    def end(number: int, frame: object) -> NoReturn:
-        raise _Terminated
+    Where C++ stands between two functions of Python, as in OpenVINO's converter, the interrupt arrives as
+    a RuntimeError; it is an interrupt all the same.
+    """
+    received: list[int] = []
 
-    handler = signal.signal(signal.SIGTERM, end)
+    def interrupt(number: int, frame: object) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    # What is ignored, as Ctrl-C is behind a shell's `&`, stays so.
+    usual = (signal.default_int_handler, signal.SIG_DFL)
+    numbers = [number for number in _SIGNALS if is_main and signal.getsignal(number) in usual]
+    handlers = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
+    except FcosEdgeError:
+        raise
+    except (Exception, KeyboardInterrupt):
+        if received:
+            raise _SignalError(received[0]) from None
+        raise
     finally:
-        # None: it was not set from Python.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _fail(message: str, exit_code: int) -> int:

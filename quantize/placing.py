@@ -23,7 +23,7 @@ def check_replaceable(out: Path) -> None:
     Nothing, an empty folder and a bundle with nothing else in it may be replaced.
     """
     target = _resolved(out)
-    # A folder with a file system of its own cannot be renamed, and the ground under a shell's feet must not be.
+    # A mounted folder cannot be renamed, and from a shell's own folder the ground must not be taken.
     if os.path.ismount(target) or Path.cwd().is_relative_to(target):
         raise UsageError(f"{out}: cannot be replaced by a bundle; name a new folder, inside it, with --out")
     for parent in target.parents:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,6 +65,38 @@ def test_main__mistake_is_one_line(
 def test_main__our_own_mistake_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(type(error)):
         _run_with(monkeypatch, _raise(error))
+
+
+@pytest.mark.parametrize("converts", [False, True], ids=["as it is", "through C++"])
+@pytest.mark.parametrize(("number", "code", "line"), [
+    (signal.SIGINT, 130, "fcos-edge: interrupted\n"),
+    (signal.SIGTERM, 143, "fcos-edge: terminated\n"),
+])  # fmt: skip
+def test_main__signal_ends_the_verb_as_an_interrupt(
+    number: signal.Signals, code: int, line: str, converts: bool,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    seen = []
+
+    def verb(args: argparse.Namespace) -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as interrupt:
+            seen.append(interrupt)
+            if converts:  # as pybind11 does with what a callback raises
+                raise RuntimeError("KeyboardInterrupt: <EMPTY MESSAGE>") from None
+            raise
+        return 0
+
+    usual: Any = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}[number]
+    before = signal.signal(number, usual)
+    try:
+        assert _run_with(monkeypatch, verb) == code
+        assert signal.getsignal(number) == usual
+    finally:
+        signal.signal(number, before)
+    assert len(seen) == 1
+    assert capsys.readouterr() == ("", line)
 
 
 def test_main__reader_of_stdout_is_gone(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from fcos_edge.arguments import add_runtime
-from fcos_edge.console import print_json, print_table
+from fcos_edge.console import note, print_json, print_table
 
 SUMMARY = "prove a bundle again on this machine, from its golden pictures"
 
@@ -28,4 +28,7 @@ def run(args: argparse.Namespace) -> int:
             for r in report.artifacts
         ]
         print_table(("artifact", "runtime", "result", "note"), rows)
+        if report.skipped:
+            why = "not --runtime's" if args.runtime else "no runtime for them is installed"
+            note(f"not verified, {why}: {', '.join(report.skipped)}")
     return 0 if report.passed else 1

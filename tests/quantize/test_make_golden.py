@@ -1,0 +1,124 @@
+"""Golden pictures are what the trained network and the simulator really put out."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fcos_edge.golden import Golden, read_golden, write_golden
+from fcos_edge.image import read_image_bgr
+from fcos_edge.letterbox import Letterbox
+from fcos_edge.quantize.deploy import deploy
+from fcos_edge.quantize.make_golden import golden_license, golden_sources, join_outputs, make_golden
+from fcos_edge.quantize.record import Record
+from fcos_edge.quantize.simulate import simulate
+from fcos_edge.runtime import FloatArray
+from fcos_edge.train.checkpoint import Checkpoint
+from tests.small_detector import small_detector
+
+CAT = next(path for path in golden_sources() if path.name == "cat.png")
+
+
+@cache
+def detector() -> Checkpoint:
+    return small_detector()
+
+
+def make(record: Record | None, sources: tuple[Path, ...] = (CAT,)) -> Golden:
+    checkpoint = detector()
+    graph = deploy(checkpoint.network, checkpoint.spec.input_hw)
+    return make_golden(
+        checkpoint.network, graph, record, checkpoint.spec, checkpoint.operating_thresholds, sources
+    )
+
+
+@pytest.fixture(scope="module")
+def golden() -> Golden:
+    return make(Record.from_dict(detector().record))
+
+
+def test_sources__ship_with_their_licence() -> None:
+    assert [path.name for path in golden_sources()] == ["astronaut-portrait.png", "astronaut.png", "cat.png"]
+    shapes = [read_image_bgr(path).shape[:2] for path in golden_sources()]
+    # One upright, one square, one wide: each pads the letterbox elsewhere.
+    assert [np.sign(height - width) for height, width in shapes] == [1, 0, -1]
+    assert "cat" in golden_license()
+    assert "astronaut" in golden_license()
+
+
+def test_golden__is_what_network_and_simulator_put_out(golden: Golden) -> None:
+    checkpoint = detector()
+    (picture,) = golden.pictures
+    image_bgr = read_image_bgr(CAT)
+    letterbox = Letterbox.from_spec(checkpoint.spec, (image_bgr.shape[0], image_bgr.shape[1]))
+    np.testing.assert_array_equal(picture.images, letterbox.apply(image_bgr)[None])
+    with torch.inference_mode():
+        maps = checkpoint.network(torch.from_numpy(picture.images).permute(0, 3, 1, 2).float())
+    graph = deploy(checkpoint.network, checkpoint.spec.input_hw)
+    integers = simulate(graph, Record.from_dict(checkpoint.record), picture.images)
+    assert list(picture.fp32) == list(picture.int8) == list(checkpoint.spec.output_names)
+    for name in picture.fp32:
+        np.testing.assert_array_equal(picture.fp32[name], maps[name][0].permute(1, 2, 0).numpy())
+        np.testing.assert_array_equal(picture.int8[name], integers[name][0])
+
+
+def test_golden__operating_detections_are_candidates(golden: Golden) -> None:
+    (picture,) = golden.pictures
+    assert detector().spec.classes[picture.operating.labels[0]] == "cat"
+    assert 0 < len(picture.operating) < len(picture.candidates)
+    assert picture.candidates.scores.max() == picture.operating.scores.max()
+
+
+def test_golden__floor_is_what_one_flipped_bit_does(golden: Golden) -> None:
+    """A bit changes something, and far less than the logits' spread of about one."""
+    assert 0 < golden.one_bit_floor < 0.2
+    assert golden.is_integer
+    assert golden.record_sha256 == Record.from_dict(detector().record).sha256
+
+
+def test_golden__twice__is_the_same_and_survives_the_disk(golden: Golden, tmp_path: Path) -> None:
+    again = make(Record.from_dict(detector().record))
+    for folder, made in (("first", golden), ("second", again)):
+        (tmp_path / folder).mkdir()
+        write_golden(tmp_path / folder, made, (CAT,), golden_license())
+    for path in (tmp_path / "first" / "golden").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / "golden" / path.name).read_bytes()
+    read = read_golden(tmp_path / "first", detector().spec)
+    assert (read.outputs, read.one_bit_floor) == (golden.outputs, golden.one_bit_floor)
+
+
+def test_golden__without_record_has_no_integers() -> None:
+    golden = make(None)
+    assert golden.pictures[0].int8 == {}
+    assert (golden.outputs, golden.record_sha256, golden.one_bit_floor) == ((), "", 0.0)
+
+
+def test_golden__training_network_is_run_as_in_evaluation_and_left_alone(golden: Golden) -> None:
+    network = detector().network
+    network.train()
+    try:
+        picture = make(None).pictures[0]
+        assert network.training
+    finally:
+        network.eval()
+    for name, value in golden.pictures[0].fp32.items():
+        np.testing.assert_array_equal(picture.fp32[name], value)
+
+
+def test_join_outputs__levels_one_after_the_other_row_by_row() -> None:
+    spec = detector().spec
+    number = 0
+    outputs: dict[str, FloatArray] = {}
+    for level, (height, width) in zip(spec.level_names, spec.level_hw, strict=True):
+        locations = np.arange(number, number + height * width, dtype=np.float32).reshape(height, width, 1)
+        number += height * width
+        for branch, channels in (("logits", len(spec.classes)), ("ltrb", 4), ("centerness", 1)):
+            outputs[f"{branch}_{level}"] = locations + np.arange(channels).astype(np.float32) / np.float32(16)
+    raw = join_outputs(outputs, spec)
+    np.testing.assert_array_equal(raw.centerness.values, np.arange(number)[None])
+    np.testing.assert_array_equal(raw.ltrb.values[0, :, 3], np.arange(number) + 3 / 16)
+    np.testing.assert_array_equal(raw.logits.values[0, :, 7], np.arange(number) + 7 / 16)
