@@ -11,18 +11,19 @@ the record, against 1.2 with the rounding.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import cast
 
 import onnx
 import openvino
+from openvino._offline_transformations import apply_moc_transformations
 
 from fcos_edge import __version__
 from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, Precision, dump_document
 from fcos_edge.quantize.formats.onnx import record_for, serialize
 from fcos_edge.quantize.graph import Graph
 from fcos_edge.quantize.record import Record
+from fcos_edge.runtimes.openvino import shared_core
 from fcos_edge.spec import ModelSpec
 
 FORMAT = "openvino"
@@ -47,8 +48,10 @@ def write(
         record_sha256=quantization.sha256 if quantization else "",
         tool_versions={"fcos-edge": __version__, "onnx": onnx.__version__, "openvino": openvino.__version__},
     )
-    # From memory: a file's path would be recorded in the model.
-    model = openvino.convert_model(io.BytesIO(serialize(graph, quantization, keeps_terms=True)))
+    # The two steps of `openvino.convert_model`, which also reports to its makers over the network. From
+    # memory: a file's path would be recorded in the model.
+    model = shared_core().read_model(serialize(graph, quantization, keeps_terms=True))
+    apply_moc_transformations(model, cf=False)
     model.set_rt_info(dump_document(spec, info), [DOCUMENT_KEY])
     path = folder / f"model.{precision}.xml"
     # Only the weights become fp16; int8 models keep float32 scales, or their integers would drift.
