@@ -146,6 +146,7 @@ class Comparison:
         )
 
     def _branch_checks(self, budget: Int8Budget) -> Iterator[Check]:
+        points = {output.name: output for output in self._golden.outputs}
         for branch in BRANCHES:
             names = [name for name in self._names() if name.startswith(f"{branch}_")]
             pairs = [(golden.fp32[name], run.outputs[name]) for golden, run in self._runs for name in names]
@@ -153,12 +154,15 @@ class Comparison:
                 np.concatenate([part.ravel() for part in parts]).astype(np.float64)
                 for parts in zip(*pairs, strict=True)
             )
-            spread = float(reference.std()) or 1.0
-            mean = float(np.abs(found - reference).mean()) / spread
+            # What varies by less than one step, as in a network that is hardly trained, int8 cannot follow.
+            step = float(np.mean([points[name].scale for name in names]))
+            spread = float(reference.std())
+            mean = float(np.abs(found - reference).mean()) / max(spread, step)
             figure = "mean difference to PyTorch / its standard deviation"
             yield Check(branch, figure, mean, budget.mean_difference)
-            correlation = _correlation(reference, found)
-            yield Check(branch, "correlation with PyTorch", correlation, budget.correlation, "at least")
+            if spread > step:
+                correlation = _correlation(reference, found)
+                yield Check(branch, "correlation with PyTorch", correlation, budget.correlation, "at least")
 
     def _partner_check(self, budget: Int8Budget) -> Check:
         total = unmatched = 0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fcos_edge.errors import DataError, ImageError, UsageError
 from fcos_edge.video import VIDEO_SUFFIXES
 
 # What OpenCV both reads and writes in colour, in every build.
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+CALIBRATION_PICTURES = 256
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,12 @@ def list_pictures(folder: Path, *, is_recursive: bool = False) -> tuple[Path, ..
         below = " or below it" if is_recursive else ""
         raise DataError(f"{folder}: no pictures in this folder{below}; expected {suffixes}")
     return tuple(paths)
+
+
+def spread(items: Sequence[Item], count: int = CALIBRATION_PICTURES) -> list[Item]:
+    """At most `count` of the items, evenly spread, in their order."""
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def is_picture(path: Path) -> bool:

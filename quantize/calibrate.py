@@ -13,9 +13,8 @@ Weights need no pictures: their scales follow from the weights (`record.weight_s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +31,11 @@ from fcos_edge.quantize.record import Point, Record, weight_scales
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.spec import ModelSpec
 
-CALIBRATION_PICTURES = 256
 BINS = 2048
 OUTLIERS = 1e-5
 MSE_SHRINKS = 1 - np.linspace(0, 0.8, 81)  # candidate range ends, as a part of the largest seen
 LARGEST_MULTIPLIER = 128  # output steps per step of a sum; XNNPACK refuses 256 and more
 TIE_MARGIN = 1e-4  # runtimes quantize a float by x / s or x * (1 / s), which differ by about 1e-5 steps
-
-Item = TypeVar("Item")
 
 
 @dataclass
@@ -113,12 +109,6 @@ def calibrate(
     inputs, digests = _letterboxed(pictures, spec)
     values = _observe(graph, inputs, needs_counts=estimator != "minmax")
     return _record(graph, values, ESTIMATORS[estimator], float_nodes, digests)
-
-
-def spread(items: Sequence[Item], count: int = CALIBRATION_PICTURES) -> list[Item]:
-    """At most `count` of the items, evenly spread, in their order."""
-    count = min(count, len(items))
-    return [items[index * len(items) // count] for index in range(count)]
 
 
 def picture_sha256(image_bgr: UInt8Array) -> str:

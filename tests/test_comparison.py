@@ -246,6 +246,33 @@ def test_checks__every_failure_of_a_constant_branch() -> None:
     ]
 
 
+@pytest.mark.parametrize(("steps", "is_near"), [(0, True), (1, False)])
+def test_checks__branch_that_varies_less_than_a_step(steps: int, is_near: bool) -> None:
+    """As the distances of a network that is not trained: there is nothing to correlate with."""
+    generator = np.random.default_rng(0)
+
+    def flat(values: FloatArray) -> FloatArray:
+        return np.asarray(2 + generator.normal(0, 1e-7, values.shape), np.float32)
+
+    pictures = tuple(
+        replace(picture, fp32={name: flat(value) if name.startswith("ltrb") else value
+                               for name, value in picture.fp32.items()})
+        for picture in GOLDEN.pictures
+    )  # fmt: skip
+
+    def found(outputs: Outputs) -> None:
+        for name in outputs:
+            if name.startswith("ltrb"):
+                outputs[name] = np.full_like(outputs[name], 2 + steps * POINTS[name][0])
+
+    comparison = Comparison(info("int8"), replace(GOLDEN, pictures=pictures), BUDGETS, "onnxruntime", False)
+    for picture, outputs in zip(pictures, perfect_outputs("int8"), strict=True):
+        found(outputs)
+        comparison.add(picture, Run(0, outputs, detect(outputs)))
+    of_ltrb = [check for check in comparison.checks() if check.what == "ltrb"]
+    assert [check.passed for check in of_ltrb] == [is_near]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", SPEC.output_names)
 @pytest.mark.parametrize(

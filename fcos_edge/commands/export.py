@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcos_edge.console import note, print_json, print_table, track
 from fcos_edge.errors import DataError, UsageError
+from fcos_edge.sources import CALIBRATION_PICTURES
 
 if TYPE_CHECKING:
     from fcos_edge.runtime import UInt8Array
     from fcos_edge.verify import VerifyReport
 
 SUMMARY = "write a checkpoint as ONNX, OpenVINO and TFLite, verified against PyTorch"
-# Ranges hardly move with more, and each costs half a second on one core.
-MAX_PICTURES = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data", type=Path, metavar="D",
-        help=f"pictures to calibrate int8 on, no labels: up to {MAX_PICTURES} are taken from this folder and"
-        " those below it (default: the ranges that the checkpoint carries)",
+        help=f"pictures to calibrate int8 on, no labels: up to {CALIBRATION_PICTURES} are taken from this"
+        " folder and those below it (default: the ranges that the checkpoint carries)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle (default: the model's name)")
     parser.epilog = (
@@ -48,10 +48,14 @@ def run(args: argparse.Namespace) -> int:
     pictures = None if args.data is None else _pictures(args.data)
 
     from fcos_edge import embedded
+    from fcos_edge.bundle import sha256_of
     from fcos_edge.quantize.export import export
     from fcos_edge.train.checkpoint import load_checkpoint
 
-    checkpoint = load_checkpoint(args.checkpoint or embedded.CHECKPOINT)
+    path: Path = args.checkpoint or embedded.CHECKPOINT
+    checkpoint = load_checkpoint(path)
+    provenance = {**checkpoint.spec.provenance, "checkpoint_sha256": sha256_of(path)}
+    checkpoint = replace(checkpoint, spec=replace(checkpoint.spec, provenance=provenance))
     out_dir: Path = args.out or Path(checkpoint.spec.name)
     report = export(checkpoint, out_dir, formats, is_int8=args.int8, pictures=pictures, say=note)
     if args.json:
@@ -79,13 +83,13 @@ def _formats(text: str | None) -> tuple[str, ...]:
 def _pictures(folder: Path) -> Iterator[UInt8Array]:
     """The pictures to calibrate on, evenly picked from all below `folder`; read when they are asked for."""
     from fcos_edge.image import read_image_bgr
-    from fcos_edge.sources import list_pictures
+    from fcos_edge.sources import list_pictures, spread
 
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "no such folder"
         raise DataError(f"--data {folder}: {found}; name a folder with pictures")
     paths = list_pictures(folder, is_recursive=True)
-    chosen = paths[:: -(-len(paths) // MAX_PICTURES)]
+    chosen = spread(paths)
     note(f"calibrating on {len(chosen)} of {len(paths)} pictures")
     return track(map(read_image_bgr, chosen), "reading pictures", len(chosen))
 

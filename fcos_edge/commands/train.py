@@ -110,8 +110,9 @@ def _plan(args: argparse.Namespace) -> Run:
 def _calibrated(checkpoint: Checkpoint, pictures: Sequence[LabelledPicture]) -> Checkpoint:
     """The checkpoint with a calibration record, so that exporting it needs no pictures."""
     from fcos_edge.image import read_image_bgr
-    from fcos_edge.quantize.calibrate import calibrate, spread
+    from fcos_edge.quantize.calibrate import calibrate
     from fcos_edge.quantize.deploy import deploy
+    from fcos_edge.sources import spread
 
     # The data sets come one after the other.
     chosen = spread(pictures)

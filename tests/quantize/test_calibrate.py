@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +22,6 @@ from fcos_edge.quantize.calibrate import (
     calibrate,
     picture_sha256,
     range_point,
-    spread,
 )
 from fcos_edge.quantize.execute import DeployNetwork
 from fcos_edge.quantize.graph import Activation, Conv, Graph, Node
@@ -150,19 +148,6 @@ def test_estimators__a_constant_zero_is_an_empty_range(estimator: str) -> None:
     counts = np.zeros(BINS)
     counts[0] = 10
     assert ESTIMATORS[estimator](Values(0.0, 0.0, counts)) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("items", "count", "expected"),
-    [
-        (range(10), 4, [0, 2, 5, 7]),  # from both halves, not the first four
-        (range(3), 4, [0, 1, 2]),  # fewer than wanted: all, each once
-        (range(4), 4, [0, 1, 2, 3]),
-        ((), 4, []),
-    ],
-)
-def test_spread__is_even_and_in_order(items: Sequence[int], count: int, expected: list[int]) -> None:
-    assert spread(items, count) == expected
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
