@@ -50,11 +50,10 @@ def repo_root() -> Path:
 def embedded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded detector, exported in all formats and precisions. A test that changes it takes a copy."""
     from fcos_edge import embedded
-    from fcos_edge.quantize.export import export
-    from fcos_edge.train.checkpoint import load_checkpoint
+    from fcos_edge.cli import main
 
     folder = tmp_path_factory.mktemp("embedded") / embedded.NAME
-    export(load_checkpoint(embedded.CHECKPOINT), folder, ("onnx", "openvino", "tflite"), is_int8=True)
+    assert main(["export", "--int8", "--out", str(folder)]) == 0
     return folder
 
 
