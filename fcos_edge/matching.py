@@ -13,16 +13,28 @@ from fcos_edge.detections import Detections
 from fcos_edge.runtime import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
+DoubleArray = npt.NDArray[np.float64]
 
 
 def pairwise_iou(reference_xyxy: FloatArray, found_xyxy: FloatArray) -> FloatArray:
     """Intersection over union of every pair: (R, 4) and (F, 4) float32 -> (R, F); without area, 0."""
+    intersection = pairwise_intersection(reference_xyxy, found_xyxy)
+    areas_r, areas_f = box_areas(reference_xyxy), box_areas(found_xyxy)
+    union = areas_r[:, None] + areas_f - intersection
+    return np.asarray(intersection / np.where(union > 0, union, 1), np.float32)
+
+
+def pairwise_intersection(reference_xyxy: FloatArray, found_xyxy: FloatArray) -> DoubleArray:
+    """Shared area of every pair: (R, 4) and (F, 4) float32 -> (R, F) float64, pixels^2."""
     a, b = reference_xyxy[:, None].astype(np.float64), found_xyxy[None].astype(np.float64)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    intersection = np.prod(np.maximum(sides, 0), axis=-1)
-    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (a, b)]
-    union = areas[0] + areas[1] - intersection
-    return np.asarray(intersection / np.where(union > 0, union, 1), np.float32)
+    return np.asarray(np.prod(np.maximum(sides, 0), axis=-1))
+
+
+def box_areas(boxes_xyxy: FloatArray) -> DoubleArray:
+    """(N, 4) float32 -> (N,) float64, pixels^2."""
+    boxes = boxes_xyxy.astype(np.float64)
+    return np.asarray(np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1))
 
 
 def near_pairs(reference: Detections, found: Detections, *, iou: float, score: float) -> BoolArray:

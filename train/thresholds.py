@@ -15,6 +15,7 @@ from itertools import chain
 import numpy as np
 
 from fcos_edge.detections import Detections
+from fcos_edge.matching import DoubleArray, box_areas, pairwise_intersection, pairwise_iou
 from fcos_edge.runtime import FloatArray, IntArray
 from fcos_edge.train.targets import IGNORED
 
@@ -74,7 +75,7 @@ def match(
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """Detections of one class, best first: (is a hit, counts), (N,) bool each."""
     is_hit = np.zeros(len(found_xyxy), np.bool_)
-    overlap = iou_matrix(found_xyxy, wanted_xyxy)
+    overlap = pairwise_iou(found_xyxy, wanted_xyxy)
     for i in range(len(found_xyxy)):
         if overlap.shape[1] and overlap[i].max() >= MATCH_IOU:
             is_hit[i] = True
@@ -83,21 +84,7 @@ def match(
     return is_hit, is_hit | ~in_ignored
 
 
-def iou_matrix(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
-    """(N, 4), (M, 4) -> (N, M)."""
-    shared = _intersection(a_xyxy, b_xyxy)
-    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a_xyxy, b_xyxy))
-    union = area_a[:, None] + area_b - shared
-    return np.asarray(shared / np.maximum(union, 1e-6), np.float32)
-
-
-def _share_inside(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
-    """How much of each of `a` lies in each of `b`, as COCO measures crowds."""
-    area = (a_xyxy[:, 2:] - a_xyxy[:, :2]).prod(axis=1)
-    return np.asarray(_intersection(a_xyxy, b_xyxy) / np.maximum(area, 1e-6)[:, None], np.float32)
-
-
-def _intersection(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
-    low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    return np.asarray((high - low).clip(min=0).prod(axis=2), np.float32)
+def _share_inside(found_xyxy: FloatArray, ignored_xyxy: FloatArray) -> DoubleArray:
+    """How much of each found box lies in each ignored one, as COCO measures crowds."""
+    area = box_areas(found_xyxy)
+    return pairwise_intersection(found_xyxy, ignored_xyxy) / np.maximum(area, 1e-6)[:, None]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fcos_edge.detections import Detections
 from fcos_edge.runtime import FloatArray, IntArray
 from fcos_edge.train.targets import IGNORED
-from fcos_edge.train.thresholds import MIN_BOXES, best_f1, best_f1_thresholds, iou_matrix, match
+from fcos_edge.train.thresholds import MIN_BOXES, best_f1, best_f1_thresholds, match
 from tests.train import oracles
 
 Box = tuple[float, float, float, float]
@@ -118,12 +118,3 @@ def test_best_f1_thresholds__classes_with_few_boxes_share_one() -> None:
     thresholds = best_f1_thresholds(found, labels, 3)
     assert thresholds[0] == pytest.approx(0.8, abs=1e-3)
     assert thresholds[1] == thresholds[2] == pytest.approx(0.3, abs=1e-3)  # of all classes together
-
-
-@given(st.lists(_box(), max_size=5), st.lists(_box(), max_size=5))
-@settings(max_examples=30, deadline=None)
-def test_iou_matrix__is_the_oracle(a: list[Box], b: list[Box]) -> None:
-    found = iou_matrix(_boxes(*a), _boxes(*b))
-    assert found.shape == (len(a), len(b))
-    wanted = np.array([[oracles.iou(one, other) for other in b] for one in a]).reshape(len(a), len(b))
-    np.testing.assert_allclose(found, wanted, atol=1e-6)  # float32
