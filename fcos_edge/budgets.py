@@ -8,7 +8,6 @@ step   one integer of an int8 output: its scale
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -33,8 +32,7 @@ class FloatBudget:
 class Int8Budget:
     """An int8 artifact against the integer simulator, and against PyTorch in float32.
 
-    floors            mean difference of the logits to the simulator, in floors, by runtime, where the
-                      runtime is not exact
+    floors            mean difference of the logits to the simulator, in floors, of an inexact runtime
     least_floor       steps; a floor below it counts as this
     mean_difference   mean difference to float32 / standard deviation of the reference, per branch
     correlation       least, with float32, per branch
@@ -44,7 +42,7 @@ class Int8Budget:
     matched           least part of them that has a partner, per bundle
     """
 
-    floors: Mapping[str, float]
+    floors: float
     least_floor: float
     mean_difference: float
     correlation: float
@@ -52,10 +50,6 @@ class Int8Budget:
     partner_score: float
     partner_iou: float
     matched: float
-
-    def floors_of(self, runtime: str) -> float:
-        """Those of `runtime`; one that is not named, because it was added as a file, gets the most."""
-        return self.floors.get(runtime, max(self.floors.values()))
 
 
 @dataclass(frozen=True)
@@ -78,9 +72,9 @@ BUDGETS = Budgets(
     # boxes follow in proportion.
     fp16=FloatBudget(max_difference=3e-2, threshold_margin=0.05, iou=0.9, score=0.03),
     int8=Int8Budget(
-        # A sum near a tie may round the other way, one in ten thousand in OpenVINO: that is as good as a
-        # flipped bit or several: 1.2 floors over 50 pictures were measured.
-        floors={"onnxruntime": 1.0, "tflite": 1.0, "openvino": 2.0},
+        # Some sums near a tie round the other way, which is as good as flipped bits: OpenVINO is at 1.2
+        # floors over 50 pictures, tflite-runtime 2.14 at 1.5 on the golden ones.
+        floors=2.0,
         # Small networks are not chaotic: a flipped bit changes little, a rounding at the end as much.
         least_floor=0.25,
         # 8 bits for every tensor cost a trained detector a correlation of 0.97 to 0.99, which is a mean

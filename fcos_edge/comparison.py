@@ -69,13 +69,10 @@ class Run:
 class Comparison:
     """Collects the runs of one artifact; `checks` gives the figures of all of them."""
 
-    def __init__(
-        self, info: ArtifactInfo, golden: Golden, budgets: Budgets, runtime: str, is_exact: bool
-    ) -> None:
+    def __init__(self, info: ArtifactInfo, golden: Golden, budgets: Budgets, is_exact: bool) -> None:
         self._info = info
         self._golden = golden
         self._budgets = budgets
-        self._runtime = runtime
         self._is_exact = is_exact
         self._runs: list[tuple[GoldenPicture, Run]] = []
 
@@ -140,7 +137,7 @@ class Comparison:
                     size += distance.size
         step = float(np.mean([p.scale for name, p in points.items() if name.startswith("logits")]))
         floor = max(self._golden.one_bit_floor, budget.least_floor * step)
-        limit = 0.0 if self._is_exact else budget.floors_of(self._runtime)
+        limit = 0.0 if self._is_exact else budget.floors
         yield Check(
             "logits", "mean difference to the simulator in one-bit floors", difference / size / floor, limit
         )

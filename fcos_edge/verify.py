@@ -141,7 +141,7 @@ def verify_file(
         cpu = detect_cpu()
         package = installed_package(find_runtime(runtime))
         is_exact = bool(cpu.has_vnni) and golden.is_integer and _EXACT_PACKAGES.get(runtime) == package
-        comparison = Comparison(loaded.info, golden, budgets, runtime, is_exact)
+        comparison = Comparison(loaded.info, golden, budgets, is_exact)
         folder = path.parent / FOLDER
         for picture, run in zip(golden.pictures, _run(loaded, folder, golden.pictures), strict=True):
             comparison.add(picture, run)
