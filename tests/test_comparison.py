@@ -107,7 +107,7 @@ def one_step(name: str) -> OutputFault:
 
 
 def steps_of_logits(part: float, steps: int = 1) -> OutputFault:
-    """The first `part` of a picture's logits some steps up; half of it is what a check of two pictures sees."""
+    """The first `part` of a picture's logits some steps up; a check of two pictures sees half of it."""
 
     def plant(outputs: Outputs) -> None:
         for name in outputs:
