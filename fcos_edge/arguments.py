@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+CALIBRATION_PICTURES = 256  # at most, of those that are given
+
 
 def positive_int(text: str) -> int:
     """A whole number from 1."""
@@ -36,11 +38,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_runtime(parser)
     parser.add_argument("--precision", metavar="P", help="int8, fp32, fp16, or fast (default: int8 if there)")
     parser.add_argument("--device", metavar="D", help="in the runtime's words: GPU, CUDA, ... (default: CPU)")
-    add_threads(parser)
-
-
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """`--threads`, wherever a model runs."""
     parser.add_argument(
         "--threads",
         type=positive_int,

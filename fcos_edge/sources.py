@@ -13,8 +13,6 @@ from fcos_edge.video import VIDEO_SUFFIXES
 # What OpenCV both reads and writes in colour, in every build.
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
-CALIBRATION_PICTURES = 256
-
 Item = TypeVar("Item")
 
 
@@ -75,7 +73,7 @@ def list_pictures(folder: Path, *, is_recursive: bool = False) -> tuple[Path, ..
     return tuple(paths)
 
 
-def spread(items: Sequence[Item], count: int = CALIBRATION_PICTURES) -> list[Item]:
+def spread(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of the items, evenly spread, in their order."""
     count = min(count, len(items))
     return [items[index * len(items) // count] for index in range(count)]

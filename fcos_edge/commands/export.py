@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcos_edge.arguments import CALIBRATION_PICTURES
 from fcos_edge.console import note, print_json, print_table, track
 from fcos_edge.errors import DataError, UsageError
-from fcos_edge.sources import CALIBRATION_PICTURES
 
 if TYPE_CHECKING:
     from fcos_edge.runtime import UInt8Array
@@ -89,7 +89,7 @@ def _pictures(folder: Path) -> Iterator[UInt8Array]:
         found = "is a file" if folder.exists() else "no such folder"
         raise DataError(f"--data {folder}: {found}; name a folder with pictures")
     paths = list_pictures(folder, is_recursive=True)
-    chosen = spread(paths)
+    chosen = spread(paths, CALIBRATION_PICTURES)
     note(f"calibrating on {len(chosen)} of {len(paths)} pictures")
     return track(map(read_image_bgr, chosen), "reading pictures", len(chosen))
 

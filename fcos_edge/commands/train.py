@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcos_edge.arguments import positive_int
+from fcos_edge.arguments import CALIBRATION_PICTURES, positive_int
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import UsageError
 
@@ -115,7 +115,7 @@ def _calibrated(checkpoint: Checkpoint, pictures: Sequence[LabelledPicture]) -> 
     from fcos_edge.sources import spread
 
     # The data sets come one after the other.
-    chosen = spread(pictures)
+    chosen = spread(pictures, CALIBRATION_PICTURES)
     note(f"calibrating on {len(chosen)} pictures")
     graph = deploy(checkpoint.network, checkpoint.spec.input_hw)
     record = calibrate(graph, (read_image_bgr(picture.path) for picture in chosen), checkpoint.spec)
