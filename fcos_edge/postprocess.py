@@ -27,6 +27,8 @@ from fcos_edge.spec import ModelSpec, Score
 
 # Farther than any side of any input (16384), so a longer distance gives the same clipped box. Applied
 # before the activation, this keeps infinities and the overflow of exp out of the arithmetic.
+# Pixels of the source picture. Of a box that lies outside, rounding may leave a sliver of 1e-5 on the border.
+_LEAST_SIDE = np.float32(1e-3)
 _MAX_DISTANCE = 2.0**20
 _MAX_EXPONENT = np.float32(np.log(_MAX_DISTANCE))
 _LTRB_SIGNS = np.array((-1, -1, 1, 1), np.float32)
@@ -88,7 +90,7 @@ class PostProcessor:
         ltrb = gather(raw.ltrb, (picture, location), level)
         boxes_xyxy = letterbox.undo(self._decode(location, ltrb))
         # NaN compares false, so it falls with the boxes that have no area.
-        has_area = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)
+        has_area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] > _LEAST_SIDE).all(axis=1)
         if not has_area.all():
             boxes_xyxy, label, score = boxes_xyxy[has_area], label[has_area], score[has_area]
         kept = nms(boxes_xyxy, label if spec.nms_per_class else None, spec.nms_iou, spec.max_detections)

@@ -146,8 +146,9 @@ def detect(
             continue
         left, top, right, bottom = (_distance(spec, value, level) for value in raw)
         box = to_source(spec, source_hw, (x - left, y - top, x + right, y + bottom))
-        has_width = judge.exceeds(box[2] - box[0], 0, 1e-3, "width")
-        has_height = judge.exceeds(box[3] - box[1], 0, 1e-3, "height")
+        # A thousandth of a pixel is no box; nothing at all is no close call.
+        has_width = judge.exceeds(box[2] - box[0], 1e-3, 9e-4, "width")
+        has_height = judge.exceeds(box[3] - box[1], 1e-3, 9e-4, "height")
         if has_width and has_height:
             found.append(Found(box, candidate.score, candidate.label))
 

@@ -122,6 +122,18 @@ def test_box__in_the_padding_is_dropped() -> None:
     np.testing.assert_array_equal(found.boxes_xyxy, [[0, 0, 24, 24]])
 
 
+def test_box__sliver_that_rounding_leaves_on_the_border_is_dropped() -> None:
+    # The last location of a column lies on the lower border of the input; 64 * (117 / 64) is just below 117.
+    spec = replace(SMALL_SPEC, input_hw=(64, 32), pad_position="centre", location_offset=1.0)
+    logits = np.full((1, spec.num_locations, len(spec.classes)), -9, np.float32)
+    logits[0, 7 * 4 + 1, 0] = 5
+    ltrb = np.ones((1, spec.num_locations, 4), np.float32)
+    ltrb[0, :, 1] = 0  # nothing above the location
+    raw = RawOutputs(Branch(logits), Branch(ltrb), Branch(np.zeros((1, spec.num_locations), np.float32)))
+    (found,) = PostProcessor(spec)(raw, [Letterbox.from_spec(spec, (117, 8))])
+    assert len(found) == 0
+
+
 # --- scores ------------------------------------------------------------------------------------------
 
 
