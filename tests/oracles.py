@@ -176,7 +176,9 @@ def _ranked(candidates: list[_Candidate], judge: Judge) -> list[_Candidate]:
     """By descending score; ties in the order of the raw outputs."""
     ranked = sorted(candidates, key=lambda one: (-one.score, one.index))
     for better, worse in itertools.pairwise(ranked):
-        judge.exceeds(better.score, worse.score, 1e-5 * better.score + 1e-30, "order")
+        judge.exceeds(better.score, worse.score, 1e-5 * better.score, "order")
+        # A logit below -80 may count as -80, and the root of its sigmoid is 4e-18: such scores have no order.
+        judge.exceeds(1e-17, worse.score, 1e-17, "order of nothings")
     return ranked
 
 
