@@ -111,10 +111,17 @@ def nms(
     boxes: Sequence[Box], labels: Sequence[int] | None, bound: float, max_kept: int, judge: Judge
 ) -> list[int]:
     """Greedy: each box in turn is kept unless a kept one (of its class) overlaps it by more than `bound`."""
+
+    def exceeds(overlap: float) -> bool:
+        if overlap == bound > 0:
+            # Boxes come from divisions, and hardly any bound is a float32: a tie, too, may turn around.
+            judge.close_calls.append(f"iou: exactly {bound}")
+        return judge.exceeds(overlap, bound, 1e-3, "iou")
+
     kept: list[int] = []
     for index, box in enumerate(boxes):
         rivals = [k for k in kept if labels is None or labels[k] == labels[index]]
-        if not any(judge.exceeds(iou(boxes[k], box), bound, 1e-3, "iou") for k in rivals):
+        if not any(exceeds(iou(boxes[k], box)) for k in rivals):
             kept.append(index)
         if len(kept) == max_kept:
             break

@@ -404,7 +404,8 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         score=draw(st.sampled_from(["sqrt", "product", "class"])),
         threshold_on=draw(st.sampled_from(["class", "score"])),
         candidate_threshold=draw(st.sampled_from([0.05, 0.3, 0.5])),
-        nms_iou=draw(st.sampled_from([0.0, 0.3, 0.6])),
+        # Not 0, which boxes side by side reach by one rounding; `test_nms` has it, on whole pixels.
+        nms_iou=draw(st.sampled_from([0.05, 0.3, 0.6])),
         nms_per_class=draw(st.booleans()),
         pre_nms_topk_per_level=draw(st.sampled_from([1, 5, 1000])),
         max_detections=draw(st.sampled_from([1, 7, 100])),
