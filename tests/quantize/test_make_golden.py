@@ -62,7 +62,9 @@ def test_golden__is_what_network_and_simulator_put_out(golden: Golden) -> None:
     integers = simulate(graph, Record.from_dict(checkpoint.record), picture.images)
     assert list(picture.fp32) == list(picture.int8) == list(checkpoint.spec.output_names)
     for name in picture.fp32:
-        np.testing.assert_array_equal(picture.fp32[name], maps[name][0].permute(1, 2, 0).numpy())
+        # Here as many threads run as an earlier test has set, and sum in another order.
+        expected = maps[name][0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(picture.fp32[name], expected, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(picture.int8[name], integers[name][0])
 
 
