@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fcos_edge import embedded
-from fcos_edge.bundle import read_manifest
+from fcos_edge.bundle import RECORD_NAME, read_manifest
 from fcos_edge.errors import ArtifactError, CheckpointError
 from fcos_edge.loading import read_document
 from fcos_edge.quantize.deploy import deploy
@@ -19,8 +19,6 @@ from fcos_edge.quantize.simulate import Simulator
 from fcos_edge.runtime import FloatArray, IntArray, UInt8Array
 from fcos_edge.spec import BRANCHES, ModelSpec
 from fcos_edge.train.checkpoint import load_checkpoint
-
-RECORD_NAME = "calibration.json"
 
 
 @dataclass(frozen=True)

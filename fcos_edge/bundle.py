@@ -18,6 +18,7 @@ from fcos_edge.errors import ArtifactError, SpecError
 from fcos_edge.spec import ModelSpec, check_keys, check_version
 
 MANIFEST_NAME = "manifest.json"
+RECORD_NAME = "calibration.json"
 MANIFEST_VERSION = (1, 0)
 _MAX_MANIFEST_BYTES = 1 << 26
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from fcos_edge.artifact import Format, Precision
-from fcos_edge.bundle import Manifest, ManifestArtifact, describe_file, write_manifest
+from fcos_edge.bundle import RECORD_NAME, Manifest, ManifestArtifact, describe_file, write_manifest
 from fcos_edge.errors import UsageError
 from fcos_edge.golden import write_golden
 from fcos_edge.quantize.calibrate import calibrate
@@ -26,8 +26,6 @@ from fcos_edge.quantize.record import Record
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.train.checkpoint import Checkpoint
 from fcos_edge.verify import VerifyReport, verify_bundle
-
-RECORD_NAME = "calibration.json"
 
 
 def export(

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fcos_edge.bundle import RECORD_NAME, read_manifest
 from fcos_edge.console import print_json, print_table
 from fcos_edge.errors import ArtifactError, UsageError
 
 SUMMARY = "show what a model file, a bundle or a checkpoint holds: spec, layers, scales, sizes"
-RECORD_NAME = "calibration.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,8 +76,6 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _bundle(folder: Path) -> dict[str, Any]:
-    from fcos_edge.bundle import read_manifest
-
     manifest = read_manifest(folder)
     document: dict[str, Any] = {
         "kind": "bundle",

@@ -5,8 +5,8 @@ QuantizeLinear and DequantizeLinear becomes one FakeQuantize of the same scale a
 
 Only a pooling over one pixel is put in front of each Add that reads a convolution. OpenVINO would fuse the
 two and leave out the rounding between them. In a region of equal pixels, such as the padding, each sum is
-then wrong by the same amount, and the detector's outputs drift: by 1.6 or 2.9 one-bit floors, depending on
-the record, against 1.2 with the rounding.
+then wrong by the same amount, and the detector's outputs drift: with the embedded record by 2.9 one-bit
+floors, against 1.2 with the rounding (benchmarks/int8_agreement.py).
 """
 
 from __future__ import annotations

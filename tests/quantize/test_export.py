@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from fcos_edge import runtime, verify
-from fcos_edge.bundle import check_files, read_manifest
+from fcos_edge.bundle import RECORD_NAME, check_files, read_manifest
 from fcos_edge.errors import FcosEdgeError, GateError, UsageError
 from fcos_edge.image import read_image_bgr
 from fcos_edge.quantize.calibrate import picture_sha256
-from fcos_edge.quantize.export import RECORD_NAME, export
+from fcos_edge.quantize.export import export
 from fcos_edge.quantize.formats import load_writer
 from fcos_edge.quantize.graph import Conv, Graph
 from fcos_edge.quantize.make_golden import golden_sources
