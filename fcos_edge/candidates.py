@@ -16,10 +16,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fcos_edge.runtime import Branch, FloatArray, IntArray
 
 Quantization = tuple[tuple[float, int], ...]  # (scale, zero_point) per level
+# From this many logits on, finding the survivors takes longer than comparing all.
+_MANY = 1 << 16
 INTEGER_DTYPES = (np.dtype(np.int8), np.dtype(np.uint8))
 
 
@@ -36,43 +39,57 @@ def logit_bound(probability: float) -> float:
     return float(bound if float(bound) <= logit else np.nextafter(bound, np.float32(-math.inf)))
 
 
-def find_above(
-    logits: Branch, picture: int, bound: float, level_starts: Sequence[int]
-) -> tuple[IntArray, IntArray]:
-    """Locations and labels of the logits of one picture that are larger than `bound`; NaN is not.
+def find_above(logits: Branch, picture: int, bound: float, level_starts: Sequence[int]) -> IntArray:
+    """Where the logits of one picture are larger than `bound`; NaN is not.
 
     logits:       (N, L, C) float32, or int8/uint8 with quantization
     level_starts: first location of each level, then L
-    returns:      (M,) and (M,) int64, ascending by location, then label
+    returns:      (M,) int64, location * C + label, ascending
     """
     values = logits.values[picture]  # [L, C]
+    is_above = np.zeros(-(-values.size // 8) * 8, np.bool_)  # a multiple of a word's eight bytes
+    is_above_here = is_above[: values.size].reshape(values.shape)
     if logits.quantization:
-        is_above = np.empty(values.shape, np.bool_)
         firsts = _first_integers_above(tuple(logits.quantization), values.dtype, bound)
         for first, start, stop in zip(firsts, level_starts[:-1], level_starts[1:], strict=True):
-            if first is None:
-                is_above[start:stop] = False
-            else:
-                np.greater_equal(values[start:stop], first, out=is_above[start:stop])
+            if first is not None:
+                np.greater_equal(values[start:stop], first, out=is_above_here[start:stop])
     else:
-        is_above = values > bound
-    flat = np.flatnonzero(is_above)
-    location = flat // values.shape[1]
-    return location, flat - location * values.shape[1]
+        np.greater(values, bound, out=is_above_here)
+    return _positions(is_above)
 
 
-def gather(branch: Branch, index: tuple[Any, ...], level: IntArray) -> FloatArray:
-    """`branch.values[index]` as real numbers: float32(q - zero_point) * float32(scale) where quantized.
+def gather(
+    values: npt.NDArray[Any],
+    quantization: Sequence[tuple[float, int]],
+    rows: IntArray,
+    level: IntArray | None,
+) -> FloatArray:
+    """`values[rows]` as real numbers: float32(q - zero_point) * float32(scale) where quantized.
 
-    level:   (M,) int64, level of each survivor
-    returns: (M, ...) float32
+    values:       (R, ...), one picture of a branch
+    quantization: that branch's; empty where it is float32
+    rows:         (M,) int64
+    level:        (M,) int64, level of each; None only where the branch is float32
+    returns:      (M, ...) float32, a new array
     """
-    values = branch.values[index]
-    if not branch.quantization:
-        return np.asarray(values, np.float32)
-    scales, zero_points = _scales_and_zero_points(tuple(branch.quantization))
-    per_survivor = (level, *(None,) * (values.ndim - 1))  # [M, 1, ...], against the last axes
-    return np.asarray((values - zero_points[per_survivor]) * scales[per_survivor])
+    found = values.take(rows, axis=0)
+    if not quantization:
+        return np.asarray(found)
+    scales, zero_points = _scales_and_zero_points(tuple(quantization))
+    per_row = (level, *(None,) * (found.ndim - 1))  # [M, 1, ...], against the last axes
+    return np.asarray((found - zero_points[per_row]) * scales[per_row])
+
+
+def _positions(is_above: npt.NDArray[np.bool_]) -> IntArray:
+    """Where (S,) is true, ascending; S is a multiple of 8."""
+    if is_above.size < _MANY:
+        (found,) = is_above.nonzero()
+        return found
+    # Nearly all words are empty, and there are eight times fewer of them.
+    (words,) = (is_above.view(np.uint64) != 0).nonzero()
+    (found,) = is_above.reshape(-1, 8).take(words, axis=0).reshape(-1).nonzero()
+    return np.asarray(words[found >> 3] * 8 + (found & 7))
 
 
 @lru_cache(maxsize=64)

@@ -53,21 +53,25 @@ class Detector:
         image_bgr: (H, W, 3) uint8, BGR, any size
         threshold: 0..1, for all classes; None takes the operating threshold of each class
         """
-        thresholds = self.operating_thresholds if threshold is None else _checked_threshold(threshold)
-        return self.candidates(image_bgr).filtered(thresholds)
+        if threshold is not None:
+            return self._detect(image_bgr, _checked_threshold(threshold))
+        return self._detect(image_bgr, min(self.operating_thresholds)).filtered(self.operating_thresholds)
 
     def candidates(self, image_bgr: npt.NDArray[np.uint8]) -> Detections:
         """Everything above the spec's candidate threshold: what evaluation measures.
 
         image_bgr: (H, W, 3) uint8, BGR, any size
         """
+        return self._detect(image_bgr, least_score=0.0)
+
+    def _detect(self, image_bgr: npt.NDArray[np.uint8], least_score: float) -> Detections:
         if self._is_closed:
             raise UsageError("this detector is closed; load the model again")
         image_bgr = as_image_bgr(image_bgr)
         letterbox = self._letterbox_for((image_bgr.shape[0], image_bgr.shape[1]))
         letterbox.apply(image_bgr, out=self._images[0])
         raw = self.runtime.run(self._images)
-        return self._postprocess(raw, [letterbox])[0]
+        return self._postprocess(raw, [letterbox], least_score)[0]
 
     def close(self) -> None:
         """Free the runtime; a second call does nothing."""

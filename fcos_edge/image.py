@@ -31,33 +31,41 @@ _JPEG_FILL_BYTE = 0xFF
 _cv2_logging: Any = getattr(cv2.utils, "logging", cv2)
 
 
-def as_image_bgr(image: object) -> UInt8Array:
+def as_image_bgr(image: Any) -> UInt8Array:
     """Return `image` where it is a picture, made contiguous if it is not.
 
-    Raises ImageError for anything but a (H, W, 3) uint8 array with at least one pixel.
+    Raises ImageError for anything but a (H, W, 3) uint8 array with 1 to MAX_PIXELS pixels.
     """
+    is_array = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+    if is_array and image.shape[2] == 3 and 0 < image.size <= 3 * MAX_PIXELS:
+        return np.ascontiguousarray(image)
+    raise _not_an_image(image)
+
+
+def _not_an_image(image: Any) -> ImageError:
+    """What is wrong with it and what to do."""
     wanted = "wanted a (H, W, 3) uint8 array in BGR order"
     if image is None:
-        raise ImageError(
+        return ImageError(
             f"picture: found None, {wanted}; cv2.imread returns None for a file that it cannot read,"
             " check the path"
         )
     if not isinstance(image, np.ndarray):
-        raise ImageError(f"picture: found {type(image).__name__}, {wanted}; read the file with cv2.imread")
+        return ImageError(f"picture: found {type(image).__name__}, {wanted}; read the file with cv2.imread")
     found = f"picture: found shape {image.shape} of {image.dtype}, {wanted}"
     if image.size == 0:
-        raise ImageError(f"{found}; the picture is empty, check how it was cropped")
+        return ImageError(f"{found}; the picture is empty, check how it was cropped")
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        raise ImageError(f"{found}; convert grey with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)")
+        return ImageError(f"{found}; convert grey with cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)")
     if image.ndim == 3 and image.shape[2] == 4:
-        raise ImageError(f"{found}; drop the alpha channel with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)")
+        return ImageError(f"{found}; drop the alpha channel with cv2.cvtColor(image, cv2.COLOR_BGRA2BGR)")
     if image.ndim == 4:
-        raise ImageError(f"{found}; pass the pictures of a batch one by one")
+        return ImageError(f"{found}; pass the pictures of a batch one by one")
     if image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(f"{found}; channels come last, transpose with image.transpose(1, 2, 0)")
-    if image.dtype != np.uint8:
-        raise ImageError(f"{found}; scale the values to 0..255 and convert with image.astype(numpy.uint8)")
-    return np.ascontiguousarray(image)
+        return ImageError(f"{found}; channels come last, transpose with image.transpose(1, 2, 0)")
+    if image.size > 3 * MAX_PIXELS:
+        return ImageError(f"{found} with at most {MAX_PIXELS} pixels; shrink the picture")
+    return ImageError(f"{found}; scale the values to 0..255 and convert with image.astype(numpy.uint8)")
 
 
 def read_image_bgr(path: str | os.PathLike[str]) -> UInt8Array:

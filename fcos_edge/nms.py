@@ -3,6 +3,9 @@
 IoU  intersection over union of two boxes
 K    boxes kept so far
 B    boxes of one block
+
+Greedy, in blocks: all pairs of a block with the boxes kept before it and with itself are compared at once,
+then who stays is decided box by box, one machine word each. It ends as soon as enough is kept.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import numpy.typing as npt
 
 from fcos_edge.runtime import FloatArray, IntArray
 
-# Blocks keep the pair matrix in the cache, and most pictures are done after the first few.
+# As many as a word has bits; the pair matrix stays in the cache.
 _BLOCK = 64
+_CORNER_SIGNS = np.array(((-1,), (-1,), (1,), (1,)), np.float32)
 
 
 def nms(boxes_xyxy: FloatArray, labels: IntArray | None, iou: float, max_kept: int) -> IntArray:
@@ -25,33 +29,85 @@ def nms(boxes_xyxy: FloatArray, labels: IntArray | None, iou: float, max_kept: i
     max_kept:   stop after so many
     returns:    indices of the kept boxes, ascending
     """
-    kept: list[int] = []
-    for start in range(0, len(boxes_xyxy), _BLOCK):
-        stop = min(start + _BLOCK, len(boxes_xyxy))
-        rows = np.array([*kept, *range(start, stop)], np.int64)  # [K + B]
-        is_rival = _overlaps(boxes_xyxy[rows], boxes_xyxy[start:stop], iou)  # [K + B, B]
-        if labels is not None:
-            is_rival &= labels[rows][:, None] == labels[start:stop]
-        is_alive = np.logical_not(is_rival[: len(kept)].any(axis=0))  # [B]
-        is_rival = is_rival[len(kept) :]  # [B, B]
-        for index in range(stop - start):
-            if is_alive[index]:
-                kept.append(start + index)
-                if len(kept) == max_kept:
-                    return np.array(kept, np.int64)
-                # Also clears earlier boxes and itself; they have been decided already.
-                is_alive &= ~is_rival[index]
-    return np.array(kept, np.int64)
+    return Suppression(iou, max_kept).keep(boxes_xyxy, labels)
 
 
-def _overlaps(rows_xyxy: FloatArray, columns_xyxy: FloatArray, iou: float) -> npt.NDArray[np.bool_]:
-    """Whether the IoU of each pair is larger than `iou`: (R, 4) and (C, 4) float32 -> (R, C) bool."""
-    left_a, top_a, right_a, bottom_a = rows_xyxy.T[:, :, None]  # each [R, 1]
-    left_b, top_b, right_b, bottom_b = columns_xyxy.T  # each [C]
-    width = np.minimum(right_a, right_b) - np.maximum(left_a, left_b)
-    height = np.minimum(bottom_a, bottom_b) - np.maximum(top_a, top_b)
-    intersection = np.maximum(width, 0) * np.maximum(height, 0)
-    area_a = (right_a - left_a) * (bottom_a - top_a)
-    area_b = (right_b - left_b) * (bottom_b - top_b)
-    # Multiplied out: no division, so boxes without area need no special case.
-    return np.asarray(intersection > np.float32(iou) * (area_a + area_b - intersection))
+class Suppression:
+    """NMS of boxes that come in portions, better ones first. Arguments as in `nms`."""
+
+    def __init__(self, iou: float, max_kept: int) -> None:
+        self._iou = np.float32(iou)
+        self._max_kept = max_kept
+        self._kept = np.empty((6, 0), np.float32)  # columns as in `_columns`
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `max_kept` boxes are kept: no other will be."""
+        return self._kept.shape[1] >= self._max_kept
+
+    def keep(self, boxes_xyxy: FloatArray, labels: IntArray | None) -> IntArray:
+        """Indices of those boxes that stay, ascending; earlier calls had better boxes than these."""
+        columns = self._columns(boxes_xyxy, labels)
+        kept: list[int] = []
+        for start in range(0, len(boxes_xyxy), _BLOCK):
+            if self.is_full:
+                break
+            block = columns[:, start : start + _BLOCK]
+            survivors = self._survivors(block, is_per_class=labels is not None)
+            self._kept = np.concatenate([self._kept, block[:, survivors]], axis=1)
+            kept += [start + survivor for survivor in survivors]
+        return np.array(kept, np.int64)
+
+    def _columns(self, boxes_xyxy: FloatArray, labels: IntArray | None) -> FloatArray:
+        """(6, N) float32: -x1, -y1, x2, y2, area * iou, label; float32 has every label below 2^24.
+
+        With the first two negated, the smaller of each of two boxes is a corner of their intersection.
+        """
+        columns = np.empty((6, len(boxes_xyxy)), np.float32)
+        np.multiply(boxes_xyxy.T, _CORNER_SIGNS, out=columns[:4])
+        sides = columns[2:4] + columns[:2]
+        np.multiply(sides[0], sides[1], out=columns[4])
+        columns[4] *= self._iou
+        columns[5] = 0 if labels is None else labels
+        return columns
+
+    def _survivors(self, block: FloatArray, is_per_class: bool) -> list[int]:
+        """Those columns of the block that no better box suppresses, until `max_kept` is reached."""
+        num_kept = self._kept.shape[1]
+        is_rival = self._is_rival(block, np.concatenate([self._kept, block], axis=1), is_per_class)
+        is_suppressed = np.logical_or.reduce(is_rival[:, :num_kept], axis=1)
+        words = _as_words(is_rival[:, num_kept:])
+        room = self._max_kept - num_kept
+        survivors: list[int] = []
+        alive = 0  # bit i: column i survives
+        for index, (is_out, word) in enumerate(zip(is_suppressed.tolist(), words, strict=True)):
+            if not (is_out or word & alive):
+                alive |= 1 << index
+                survivors.append(index)
+                if len(survivors) == room:
+                    break
+        return survivors
+
+    def _is_rival(self, rows: FloatArray, columns: FloatArray, is_per_class: bool) -> npt.NDArray[np.bool_]:
+        """(B, K + B) bool: whether the IoU of each pair is larger than the bound."""
+        corners = np.minimum(rows[:4, :, None], columns[:4, None])
+        width, height = corners[2:] + corners[:2]
+        # One side is enough: where the other is negative, so is the product.
+        np.maximum(width, 0, out=width)
+        intersection = np.multiply(width, height, out=width)
+        # i / (a + b - i) > iou, multiplied out: no division, so boxes without area need no special case.
+        intersection *= 1 + self._iou
+        area_sums = np.add(rows[4, :, None], columns[4], out=height)
+        is_rival: npt.NDArray[np.bool_] = intersection > area_sums
+        if is_per_class:
+            is_rival &= rows[5, :, None] == columns[5]
+        return is_rival
+
+
+def _as_words(bits: npt.NDArray[np.bool_]) -> list[int]:
+    """Each row of (B, at most 64) bool as an integer, column 0 the lowest bit."""
+    words = np.zeros((len(bits), 8), np.uint8)
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    words[:, : packed.shape[1]] = packed
+    rows: list[int] = words.view("<u8")[:, 0].tolist()
+    return rows

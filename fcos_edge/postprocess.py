@@ -13,24 +13,28 @@ M  candidates
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from fcos_edge.candidates import INTEGER_DTYPES, find_above, gather, logit_bound
 from fcos_edge.detections import Detections
 from fcos_edge.errors import SpecError
 from fcos_edge.letterbox import Letterbox
-from fcos_edge.nms import nms
+from fcos_edge.nms import Suppression
 from fcos_edge.runtime import Branch, FloatArray, IntArray, RawOutputs
 from fcos_edge.spec import ModelSpec, Score
 
 # Farther than any side of any input (16384), so a longer distance gives the same clipped box. Applied
 # before the activation, this keeps infinities and the overflow of exp out of the arithmetic.
+_MAX_DISTANCE = np.float32(2.0**20)
+_MAX_EXPONENT = np.float32(np.log(2.0**20))
 # Pixels of the source picture. Of a box that lies outside, rounding may leave a sliver of 1e-5 on the border.
 _LEAST_SIDE = np.float32(1e-3)
-_MAX_DISTANCE = 2.0**20
-_MAX_EXPONENT = np.float32(np.log(_MAX_DISTANCE))
+# Candidates that are sorted and decoded together.
+_PORTION = 256
 _LTRB_SIGNS = np.array((-1, -1, 1, 1), np.float32)
 
 
@@ -53,84 +57,112 @@ class PostProcessor:
         self._spec = spec
         areas = [height * width for height, width in spec.level_hw]
         self._level_starts = tuple(int(start) for start in np.cumsum([0, *areas]))
+        locations = self._level_starts[-1]
+        self._shapes = ((locations, len(spec.classes)), (locations, 4), (locations,))
         self._level_of = np.repeat(np.arange(len(areas)), areas)  # [L]
-        location_xy = _locations(spec)
-        self._location_xyxy = np.concatenate([location_xy, location_xy], axis=1)  # [L, 4]
         unit = spec.strides if spec.distance_unit == "stride" else [1] * len(areas)
-        self._ltrb_to_pixels = np.repeat(np.array(unit, np.float32), areas)[:, None] * _LTRB_SIGNS  # [L, 4]
+        to_pixels = np.repeat(np.array(unit, np.float32), areas)[:, None] * _LTRB_SIGNS  # [L, 4]
+        location_xy = _locations(spec)
+        # x y x y of each location, then what its four distances are multiplied with.
+        self._location_terms = np.concatenate([location_xy, location_xy, to_pixels], axis=1)  # [L, 8]
         self._logit_bound = logit_bound(_least_class_probability(spec))
+        # A score above the threshold is at least the next float32.
+        self._least_score = np.float32(0)
+        if spec.threshold_on == "score":
+            self._least_score = np.nextafter(np.float32(spec.candidate_threshold), np.float32(2))
 
-    def __call__(self, raw: RawOutputs, letterboxes: Sequence[Letterbox]) -> list[Detections]:
+    def __call__(
+        self, raw: RawOutputs, letterboxes: Sequence[Letterbox], least_score: float = 0.0
+    ) -> list[Detections]:
         """Detections above the candidate threshold, one object per picture of the batch.
 
         raw:         logits (N, L, C), ltrb (N, L, 4), centerness (N, L); read before this returns
         letterboxes: N, what `apply` was called on
+        least_score: what a score must reach, compared as float32. The result is that of no such limit
+                     without what falls short of it, sooner: a worse box never changes a better one's fate
 
         Raises SpecError where the outputs do not fit the spec.
         """
         self._check(raw, len(letterboxes))
-        return [self._detect(raw, picture, letterbox) for picture, letterbox in enumerate(letterboxes)]
+        least = max(self._least_score, np.float32(least_score))
+        return [self._detect(raw, picture, letterbox, least) for picture, letterbox in enumerate(letterboxes)]
 
-    def _detect(self, raw: RawOutputs, picture: int, letterbox: Letterbox) -> Detections:
+    def _detect(
+        self, raw: RawOutputs, picture: int, letterbox: Letterbox, least_score: np.float32
+    ) -> Detections:
         spec = self._spec
-        location, label = find_above(raw.logits, picture, self._logit_bound, self._level_starts)
-        if len(location) == 0:
+        position = find_above(raw.logits, picture, self._logit_bound, self._level_starts)
+        if len(position) == 0:
             return Detections.empty()
-        level = self._level_of[location]
-        class_probability = _sigmoid(gather(raw.logits, (picture, location, label), level))
-        centerness = _sigmoid(gather(raw.centerness, (picture, location), level))
-        score = _score(spec.score, class_probability, centerness)
-        # A broken center-ness is refused even where the score does not use it.
-        is_candidate = ~np.isnan(centerness)
-        if spec.threshold_on == "score":
-            is_candidate &= score > np.float32(spec.candidate_threshold)
+        location = position // len(spec.classes)
+        score = self._scores(raw, picture, position, location)
+        (candidates,) = (score >= least_score).nonzero()  # NaN is not
+        if len(candidates) > spec.pre_nms_topk_per_level:
+            candidates = self._best_of_levels(score, location, candidates)
 
-        best = self._rank(score, level, np.flatnonzero(is_candidate))
-        location, label, level, score = location[best], label[best], level[best], score[best]
-        ltrb = gather(raw.ltrb, (picture, location), level)
-        boxes_xyxy = letterbox.undo(self._decode(location, ltrb))
-        # NaN compares false, so it falls with the boxes that have no area.
-        has_area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] > _LEAST_SIDE).all(axis=1)
-        if not has_area.all():
-            boxes_xyxy, label, score = boxes_xyxy[has_area], label[has_area], score[has_area]
-        kept = nms(boxes_xyxy, label if spec.nms_per_class else None, spec.nms_iou, spec.max_detections)
-        return Detections(boxes_xyxy[kept], score[kept], label[kept])
+        suppression = Suppression(spec.nms_iou, spec.max_detections)
+        found = []
+        for best in _portions(score, candidates):
+            boxes_xyxy = letterbox.undo(self._decode(location[best], raw.ltrb, picture))
+            # NaN compares false, so it falls with the boxes that have no area.
+            has_area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] > _LEAST_SIDE).all(axis=1)
+            if not has_area.all():
+                boxes_xyxy, best = boxes_xyxy[has_area], best[has_area]
+            label = position[best] - location[best] * len(spec.classes)
+            kept = suppression.keep(boxes_xyxy, label if spec.nms_per_class else None)
+            found.append((boxes_xyxy[kept], score[best[kept]], label[kept]))
+            if suppression.is_full:
+                break
+        if len(found) == 1:
+            return Detections(*found[0])
+        return Detections(*map(np.concatenate, zip(*found, strict=True))) if found else Detections.empty()
 
-    def _rank(self, score: FloatArray, level: IntArray, candidates: IntArray) -> IntArray:
-        """Candidates by descending score, ties in the order given, at most top-k of each level.
+    def _scores(self, raw: RawOutputs, picture: int, position: IntArray, location: IntArray) -> FloatArray:
+        """(M,) float32 final scores; NaN where the center-ness is, also if the score does not use it."""
+        level = None
+        if raw.logits.quantization or raw.centerness.quantization:
+            level = self._level_of[location]
+        logits, centerness = raw.logits, raw.centerness
+        both = np.concatenate((
+            gather(logits.values[picture].reshape(-1), logits.quantization, position, level),
+            gather(centerness.values[picture], centerness.quantization, location, level),
+        ))  # fmt: skip
+        _sigmoid(both)
+        return _score(self._spec.score, both[: len(position)], both[len(position) :])
 
-        candidates: (M,) positions in `score` and `level`, ascending
+    def _best_of_levels(self, score: FloatArray, location: IntArray, candidates: IntArray) -> IntArray:
+        """Those candidates that are among the best top-k of their level; the order stays.
+
+        candidates: (M,) positions in `score` and `location`, ascending, and so are their locations
         """
-        ranked = candidates[np.argsort(-score[candidates], kind="stable")]
+        stops = np.searchsorted(location[candidates], self._level_starts)
         top_k = self._spec.pre_nms_topk_per_level
-        if len(ranked) <= top_k:
-            return ranked
-        is_kept = np.ones(len(ranked), np.bool_)
-        level_of_ranked = level[ranked]
-        for index in range(len(self._spec.strides)):
-            is_kept[np.flatnonzero(level_of_ranked == index)[top_k:]] = False
-        return ranked[is_kept]
+        levels = [candidates[start:stop] for start, stop in pairwise(stops)]
+        return np.concatenate([level[_is_best(score[level], top_k)] for level in levels])
 
-    def _decode(self, location: IntArray, ltrb: FloatArray) -> FloatArray:
+    def _decode(self, location: IntArray, ltrb: Branch, picture: int) -> FloatArray:
         """Place each box around its location: x1 = x - l, y1 = y - t, x2 = x + r, y2 = y + b.
 
         location: (M,) int64
-        ltrb:     (M, 4) float32, before the activation
+        ltrb:     the raw distances, before the activation
         returns:  (M, 4) float32, input pixels, not clipped
         """
+        level = self._level_of[location] if ltrb.quantization else None
+        boxes = gather(ltrb.values[picture], ltrb.quantization, location, level)
         if self._spec.distance == "exp":
-            distances = np.exp(np.minimum(ltrb, _MAX_EXPONENT))
+            np.exp(np.minimum(boxes, _MAX_EXPONENT, out=boxes), out=boxes)
         else:
-            distances = np.minimum(np.maximum(ltrb, np.float32(0)), np.float32(_MAX_DISTANCE))
-        return np.asarray(self._location_xyxy[location] + distances * self._ltrb_to_pixels[location])
+            np.minimum(np.maximum(boxes, 0, out=boxes), _MAX_DISTANCE, out=boxes)
+        terms = self._location_terms.take(location, axis=0)
+        boxes *= terms[:, 4:]
+        boxes += terms[:, :4]
+        return boxes
 
     def _check(self, raw: RawOutputs, batch: int) -> None:
-        locations, classes = self._spec.num_locations, len(self._spec.classes)
-        shapes = ((batch, locations, classes), (batch, locations, 4), (batch, locations))
-        for name, branch, shape in zip(raw._fields, raw, shapes, strict=True):
-            if branch.values.shape != shape:
+        for name, branch, shape in zip(raw._fields, raw, self._shapes, strict=True):
+            if branch.values.shape != (batch, *shape):
                 raise SpecError(
-                    f"{name}: found shape {branch.values.shape}, the spec wants {shape};"
+                    f"{name}: found shape {branch.values.shape}, the spec wants {(batch, *shape)};"
                     " model and spec do not belong together, export the model again"
                 )
             self._check_dtype(name, branch)
@@ -167,11 +199,46 @@ def _least_class_probability(spec: ModelSpec) -> float:
 def _score(kind: Score, class_probability: FloatArray, centerness: FloatArray) -> FloatArray:
     """(M,) float32, 0..1; the paper multiplies, later work takes the root, which orders alike."""
     if kind == "class":
-        return class_probability
+        return np.where(np.isnan(centerness), centerness, class_probability)
     product = class_probability * centerness
-    return np.asarray(np.sqrt(product)) if kind == "sqrt" else product
+    return np.asarray(np.sqrt(product, out=product)) if kind == "sqrt" else product
 
 
-def _sigmoid(logits: FloatArray) -> FloatArray:
-    """float32; below -80 it stays at 2e-35 instead of overflowing exp, and NaN stays NaN."""
-    return np.asarray(1 / (1 + np.exp(np.minimum(-logits, np.float32(80)))))
+def _sigmoid(logits: FloatArray) -> None:
+    """In place; below -80 it stays at 2e-35 instead of overflowing exp, and NaN stays NaN."""
+    np.negative(logits, out=logits)
+    np.minimum(logits, 80, out=logits)
+    np.exp(logits, out=logits)
+    logits += 1
+    np.divide(1, logits, out=logits)
+
+
+def _portions(score: FloatArray, candidates: IntArray) -> Iterator[IntArray]:
+    """The candidates by descending score, ties in the order given, in portions.
+
+    NMS is mostly done after the first portion, and the rest is then neither sorted nor decoded.
+
+    candidates: (M,) positions in `score`, ascending
+    """
+    if len(candidates) > 2 * _PORTION:
+        is_best = _is_best(score[candidates], _PORTION)
+        yield _ranked(score, candidates[is_best])
+        candidates = candidates[~is_best]
+    ranked = _ranked(score, candidates)
+    for start in range(0, len(ranked), _PORTION):
+        yield ranked[start : start + _PORTION]
+
+
+def _ranked(score: FloatArray, candidates: IntArray) -> IntArray:
+    return candidates[(-score[candidates]).argsort(kind="stable")]
+
+
+def _is_best(scores: FloatArray, count: int) -> npt.NDArray[np.bool_]:
+    """(M,) bool: the `count` highest scores, of tied ones the first."""
+    if len(scores) <= count:
+        return np.ones(len(scores), np.bool_)
+    bound = np.partition(scores, len(scores) - count)[len(scores) - count]
+    is_best: npt.NDArray[np.bool_] = scores > bound
+    ties = np.flatnonzero(scores == bound)
+    is_best[ties[: count - np.count_nonzero(is_best)]] = True
+    return is_best

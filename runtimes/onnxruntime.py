@@ -35,6 +35,9 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
     session_options.intra_op_num_threads = options.threads
     session_options.inter_op_num_threads = 1
     session_options.log_severity_level = _LOG_FATAL
+    # Its threads would wait for the next run spinning, on the cores that another network, or what
+    # follows in this program, needs: int8 and fp32 in turns took twice their time so.
+    session_options.add_session_config_entry("session.force_spinning_stop", "1")
     if options.is_fast:
         session_options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     try:

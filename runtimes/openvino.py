@@ -160,8 +160,11 @@ def _config(device: str, options: LoadOptions) -> dict[str, Any]:
         # bf16, which it takes by itself where the CPU has it, is off by 0.5 logit units.
         config["INFERENCE_PRECISION_HINT"] = "f32"
     if device == "CPU":
-        # Other devices refuse this one.
+        # Other devices refuse these.
         config["INFERENCE_NUM_THREADS"] = options.threads
+        # Pinned, two networks of one thread share the first core, in one process or in two, and each
+        # takes twice its time while the second core idles.
+        config["ENABLE_CPU_PINNING"] = False
     return config
 
 

@@ -172,6 +172,8 @@ def test_read__too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (ZEROS[:0], "is empty"),
         (ZEROS[:, :0], "is empty"),
         (np.array(5, np.uint8), "channels come last"),
+        # 50,000 x 50,000 that takes no memory; refused before it is copied.
+        (np.broadcast_to(ZEROS[:1, :1], (50_000, 50_000, 3)), "at most 268435456 pixels; shrink"),
     ],
 )
 def test_as_image_bgr__refuses_with_advice(image: Any, advice: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fcos_edge import postprocess
 from fcos_edge.detections import Detections
 from fcos_edge.errors import SpecError
 from fcos_edge.letterbox import Letterbox
@@ -513,3 +514,65 @@ def test_integers__give_the_bits_of_their_float_values(
     np.testing.assert_array_equal(found.labels, wanted.labels)
     np.testing.assert_array_equal(found.scores, wanted.scores)
     np.testing.assert_array_equal(found.boxes_xyxy, wanted.boxes_xyxy)
+
+
+# --- ways that are faster and must not matter --------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    spec=specs(), seed=st.integers(0, 2**32 - 1), special=st.sampled_from([0, 20]),
+    least_score=st.sampled_from([0.0, 0.06, 0.4, 0.7, 1.0]),
+)  # fmt: skip
+def test_least_score__is_the_same_as_filtering_afterwards(
+    spec: ModelSpec, seed: int, special: int, least_score: float
+) -> None:
+    raw = float_outputs(spec, np.random.default_rng(seed), 1, 60, special)
+    letterboxes = [Letterbox.from_spec(spec, (48, 48))]
+    (found,) = PostProcessor(spec)(raw, letterboxes, least_score)
+    (wanted,) = PostProcessor(spec)(raw, letterboxes)
+    assert_same(found, wanted.filtered(least_score))
+
+
+@pytest.mark.parametrize("top_k", [5, 70, 1000])
+@pytest.mark.parametrize("max_detections", [3, 50, 10_000])
+@pytest.mark.parametrize("portion", [1, 16, 100])
+def test_portions__do_not_matter(
+    portion: int, max_detections: int, top_k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(
+        SMALL_SPEC, classes=class_names(20), max_detections=max_detections, pre_nms_topk_per_level=top_k
+    )
+    raw = float_outputs(spec, np.random.default_rng(7), 1, hot=800, special=20)
+    monkeypatch.setattr(postprocess, "_PORTION", 10**6)
+    wanted = detect(raw, spec)
+    monkeypatch.setattr(postprocess, "_PORTION", portion)
+    assert len(wanted) > 0
+    assert_same(detect(raw, spec), wanted)
+
+
+@pytest.mark.parametrize("num_classes", [79, 80, 81])  # flat size: all remainders by a word's eight bytes
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.uint8])
+def test_large_outputs__are_searched_word_by_word(num_classes: int, dtype: Any) -> None:
+    spec = replace(SMALL_SPEC, classes=class_names(num_classes), input_hw=(288, 512), max_detections=1000)
+    rng = np.random.default_rng(3)
+    shape = (1, spec.num_locations, num_classes)
+    assert math.prod(shape) > 2**16
+    # The first, the last, two in one word, and some anywhere; a whole number, so that 1/8 of it is exact.
+    hot = np.unique([0, 64, 65, math.prod(shape) - 1, *rng.integers(0, math.prod(shape), 30)])
+    integers = rng.permutation(len(hot))
+    if dtype is np.float32:
+        logits = Branch(np.full(shape, -20, dtype))
+        logits.values.flat[hot] = integers / 8
+    else:
+        logits = Branch(np.zeros(shape, dtype), [(0.125, 64)] * 3)  # -8 everywhere
+        logits.values.flat[hot] = integers + 64
+    ltrb = np.full((*shape[:2], 4), 0.25, np.float32)
+    found = detect(RawOutputs(logits, Branch(ltrb), Branch(np.zeros(shape[:2], np.float32))), spec)
+    assert found.labels.tolist() == (hot % num_classes)[np.argsort(-integers)].tolist()
+
+
+def assert_same(found: Detections, wanted: Detections) -> None:
+    np.testing.assert_array_equal(found.boxes_xyxy, wanted.boxes_xyxy)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
+    np.testing.assert_array_equal(found.labels, wanted.labels)
