@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from fcos_edge.errors import ArtifactError, RuntimeUnavailableError
 from fcos_edge.runtime import LoadOptions, RawOutputs, UInt8Array, importing, reason_of
 from fcos_edge.spec import ModelSpec
 from fcos_edge.trailer import read_trailer
+from fcos_edge.xnnpack import XnnpackDelegate, int8_delegate
 
 READERS = {".tflite": read_trailer}
 PACKAGES = ("ai_edge_litert", "tflite_runtime")
@@ -21,6 +23,7 @@ REQUIREMENT = "fcos-edge[tflite]"
 FIRST_ON = ("aarch64", "arm64", "armv7l", "armv8l")
 
 _FIRST_WITH_NUMPY_2 = (2, 18)
+_WITH_KNOWN_XNNPACK = (2, 14)
 
 
 def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> TfliteRuntime:
@@ -28,7 +31,7 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
 
     There is nothing for `options.is_fast` to switch on: XNNPACK computes in float32 or int8.
     """
-    make_interpreter, load_delegate = _import_interpreter()
+    make_interpreter, load_delegate, make_default_delegate = _import_interpreter()
     delegates = None
     if options.device is not None and options.device.upper() != "CPU":
         try:
@@ -40,6 +43,8 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
                 f"TFLite cannot load the delegate {options.device!r}: {reason_of(error)};"
                 " give the path of its shared library, or CPU"
             ) from error
+    elif (delegate := make_default_delegate(options.threads)) is not None:
+        delegates = [delegate]
     try:
         interpreter = make_interpreter(
             model_path=str(path), num_threads=options.threads, experimental_delegates=delegates
@@ -101,26 +106,44 @@ class TfliteRuntime:
         self._input_tensor = self._interpreter = None
 
 
-def _import_interpreter() -> tuple[Any, Any]:
+class _Package(NamedTuple):
+    """What one of the two packages offers."""
+
+    make_interpreter: Callable[..., Any]
+    load_delegate: Callable[[str], Any]
+    # Number of threads -> what must be asked for, since the package does not use it by itself.
+    make_default_delegate: Callable[[int], Any]
+
+
+def _import_interpreter() -> _Package:
     with importing("ai_edge_litert", REQUIREMENT):
         try:
             from ai_edge_litert.interpreter import Interpreter, load_delegate
         except ModuleNotFoundError:
             return _import_tflite_runtime()
-    return Interpreter, load_delegate
+    return _Package(Interpreter, load_delegate, lambda threads: None)
 
 
-def _import_tflite_runtime() -> tuple[Any, Any]:
+def _import_tflite_runtime() -> _Package:
     with importing("tflite_runtime", REQUIREMENT):
         import tflite_runtime
         from tflite_runtime.interpreter import Interpreter, load_delegate
+    version = _version(tflite_runtime.__version__)
     # It imports under NumPy 2, prints a page and fails when the first interpreter is built.
-    if _version(np.__version__) >= (2, 0) and _version(tflite_runtime.__version__) < _FIRST_WITH_NUMPY_2:
+    if _version(np.__version__) >= (2, 0) and version < _FIRST_WITH_NUMPY_2:
         raise RuntimeUnavailableError(
             f"tflite-runtime {tflite_runtime.__version__} cannot work with NumPy {np.__version__};"
             f" run: pip install '{REQUIREMENT}', or pip install 'numpy<2'"
         )
-    return Interpreter, load_delegate
+
+    def make_delegate(threads: int) -> XnnpackDelegate | None:
+        if version != _WITH_KNOWN_XNNPACK:
+            return None  # its C interface may differ
+        from tflite_runtime import _pywrap_tensorflow_interpreter_wrapper as native
+
+        return int8_delegate(Path(native.__file__), threads)
+
+    return _Package(Interpreter, load_delegate, make_delegate)
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -63,6 +63,8 @@ def run_tflite(path: Path, pictures: UInt8Array, *, threads: int = 1, resolver: 
     (source,) = interpreter.get_input_details()
     runs = []
     for picture in pictures:
+        if source["dtype"] == np.int8:
+            picture = (picture.astype(np.int16) - 128).astype(np.int8)
         interpreter.set_tensor(source["index"], picture[None])
         interpreter.invoke()
         runs.append({d["name"]: interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()})
@@ -211,7 +213,10 @@ def test_document__says_what_the_file_holds(precision: str, tmp_path: Path) -> N
     assert "ai-edge-litert" in info.tool_versions
     interpreter = Interpreter(str(path))
     (source,) = interpreter.get_input_details()
-    assert (source["name"], source["dtype"]) == ("images", np.uint8)
+    # The picture is its own quantization, shifted as all int8 of TFLite is.
+    dtype = np.int8 if precision == "int8" else np.uint8
+    assert (source["name"], source["dtype"]) == ("images", dtype)
+    assert source["quantization"] == (1 / 128, 127 - (128 if precision == "int8" else 0))
     for output, detail in zip(info.outputs, interpreter.get_output_details(), strict=True):
         assert detail["name"] == output.name
         if output.scale is not None:
