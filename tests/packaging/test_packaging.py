@@ -102,6 +102,7 @@ class _Environment:
     """An empty virtual environment that sees the running interpreter's packages behind its own."""
 
     def __init__(self, folder: Path, *install: str | Path) -> None:
+        folder.mkdir(exist_ok=True)
         venv.create(folder / "env", with_pip=False, symlinks=True)
         self.folder = folder
         self.python = folder / "env" / "bin" / "python"
@@ -238,19 +239,73 @@ def test_install__has_the_command(kind: str, request: pytest.FixtureRequest) -> 
     assert "export" in _succeed(command, "--help", cwd=environment.folder)
 
 
-def test_build__without_links_fails_in_one_line(tmp_path: Path) -> None:
-    checkout = _copy_checkout(tmp_path / "zip")
-    for name in LINKED:  # as GitHub's ZIP and git on Windows leave them
+def _unlink(checkout: Path, text: str | None = None) -> None:
+    """Plain files in place of the links: a ZIP's, with the link's target as text, or with another text."""
+    for name in LINKED:
         link = checkout / "fcos_edge" / name
         target = os.readlink(link)
         link.unlink()
-        link.write_text(target)
-    result = _run(
-        sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", checkout, cwd=tmp_path
-    )
+        link.write_text(text or target)
+
+
+def _build_wheel(checkout: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`pip wheel` as in the README, in `folder`."""
+    return _run(
+        sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", checkout, cwd=folder
+    )  # fmt: skip
+
+
+def test_zip__gives_the_same_wheel(built: Path, tmp_path: Path) -> None:
+    _unlink(_copy_checkout(tmp_path / "zip"))
+    result = _build_wheel(tmp_path / "zip", tmp_path)
+    assert result.returncode == 0, result.stdout
+    assert _wheel_names(_wheel(tmp_path)) == _wheel_names(_wheel(built))
+
+
+def test_zip__as_an_archive_installs(tmp_path: Path) -> None:
+    # pip unpacks it itself, and makes no links.
+    checkout = _copy_checkout(tmp_path / "fcos-edge-main")
+    _unlink(checkout)
+    archive = shutil.make_archive(str(tmp_path / "main"), "zip", tmp_path, checkout.name)
+    for origin in _Environment(tmp_path / "installed", archive).locate().values():
+        assert origin.startswith(str(tmp_path / "installed" / "env"))
+
+
+def test_zip__editable_install_imports_from_the_folder(tmp_path: Path) -> None:
+    checkout = _copy_checkout(tmp_path / "zip")
+    _unlink(checkout)
+    located = _Environment(tmp_path / "installed", "-e", checkout).locate()
+    assert Path(located["fcos_edge.runtimes"]).resolve() == checkout / "runtimes" / "__init__.py"
+
+
+def test_zip__links_that_cannot_be_made_fail_in_one_line(tmp_path: Path) -> None:
+    checkout = _copy_checkout(tmp_path / "zip")
+    _unlink(checkout)
+    shutil.rmtree(checkout / "quantize")
+    result = _build_wheel(checkout, tmp_path)
     assert result.returncode != 0
-    assert "fcos_edge/train is not a link to ../train: this checkout has no symbolic links" in result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if "fcos-edge: " in line]
+    assert "fcos_edge/quantize is not a link to ../quantize, and cannot be made one" in line
+    assert "git clone" in line
     assert "Traceback" not in result.stdout
+
+
+def test_zip__another_file_in_a_links_place_is_kept(tmp_path: Path) -> None:
+    checkout = _copy_checkout(tmp_path / "zip")
+    _unlink(checkout, text="somebody's own")
+    assert _build_wheel(checkout, tmp_path).returncode != 0
+    assert (checkout / "fcos_edge" / "train").read_text() == "somebody's own"
+
+
+def test_wheel__after_an_earlier_build_holds_no_removed_module(tmp_path: Path) -> None:
+    checkout = _copy_checkout(tmp_path / "checkout")
+    removed = checkout / "fcos_edge" / "removed.py"
+    removed.touch()
+    for is_present in (True, False):
+        result = _build_wheel(checkout, tmp_path)
+        assert result.returncode == 0, result.stdout
+        assert ("fcos_edge/removed.py" in _wheel_names(_wheel(tmp_path))) is is_present
+        removed.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("name", LINKED)
