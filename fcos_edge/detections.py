@@ -49,6 +49,14 @@ class Detections:
         """No detections: (0, 4), (0,) and (0,)."""
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
+    @classmethod
+    def unchecked(cls, boxes_xyxy: FloatArray, scores: FloatArray, labels: IntArray) -> Detections:
+        """The same without the checks, which cost more than the rest: for the path of every frame."""
+        detections = cls.__new__(cls)
+        for name, value in (("boxes_xyxy", boxes_xyxy), ("scores", scores), ("labels", labels)):
+            object.__setattr__(detections, name, value)
+        return detections
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -60,7 +68,7 @@ class Detections:
         """
         per_class = np.asarray(thresholds, np.float32)
         keep = self.scores >= (per_class[self.labels] if per_class.ndim else per_class)
-        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
+        return Detections.unchecked(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
 
     def to_records(self, classes: Sequence[str]) -> list[dict[str, Any]]:
         """One JSON-ready dict per detection: label, class_name, score, box_xyxy.

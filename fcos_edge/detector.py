@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -16,6 +17,7 @@ from fcos_edge.letterbox import Letterbox
 from fcos_edge.postprocess import PostProcessor
 from fcos_edge.runtime import Runtime
 from fcos_edge.spec import ModelSpec
+from fcos_edge.threads import SHARED_CORES
 
 
 class Detector:
@@ -26,11 +28,17 @@ class Detector:
         detections = detector.candidates(image_bgr)       # all above the candidate threshold
 
     Thresholds are compared with the final score. Below the spec's candidate threshold nothing exists,
-    so a lower threshold gives the candidates. One input buffer is reused: use one detector per thread.
+    so a lower threshold gives the candidates.
+
+    Threads may share a detector: their calls take turns. Detectors that run at the same time share the
+    cores of the process: what would be more threads than cores takes turns, too.
     A detector owns its runtime: `close`, or leaving the `with` block, frees both.
     """
 
-    def __init__(self, runtime: Runtime, spec: ModelSpec, operating_thresholds: Sequence[float]) -> None:
+    def __init__(
+        self, runtime: Runtime, spec: ModelSpec, operating_thresholds: Sequence[float], threads: int = 0
+    ) -> None:
+        """threads: how many the runtime computes with on this machine's cores; 0 where it uses none."""
         thresholds = tuple(map(_checked_threshold, operating_thresholds))
         if len(thresholds) != len(spec.classes):
             raise UsageError(
@@ -46,6 +54,8 @@ class Detector:
         self._images = np.empty((1, *spec.input_hw, 3), np.uint8)
         self._letterbox: Letterbox | None = None
         self._is_closed = False
+        self._threads = threads
+        self._lock = threading.Lock()
 
     def __call__(self, image_bgr: npt.NDArray[np.uint8], threshold: float | None = None) -> Detections:
         """Detections whose final score reaches the threshold.
@@ -65,19 +75,23 @@ class Detector:
         return self._detect(image_bgr, least_score=0.0)
 
     def _detect(self, image_bgr: npt.NDArray[np.uint8], least_score: float) -> Detections:
-        if self._is_closed:
-            raise UsageError("this detector is closed; load the model again")
         image_bgr = as_image_bgr(image_bgr)
-        letterbox = self._letterbox_for((image_bgr.shape[0], image_bgr.shape[1]))
-        letterbox.apply(image_bgr, out=self._images[0])
-        raw = self.runtime.run(self._images)
-        return self._postprocess(raw, [letterbox], least_score)[0]
+        # Pictures and outputs are in buffers that the next call uses again.
+        with self._lock:
+            if self._is_closed:
+                raise UsageError("this detector is closed; load the model again")
+            letterbox = self._letterbox_for((image_bgr.shape[0], image_bgr.shape[1]))
+            letterbox.apply(image_bgr, out=self._images[0])
+            with SHARED_CORES.taken(self._threads):
+                raw = self.runtime.run(self._images)
+            return self._postprocess(raw, [letterbox], least_score)[0]
 
     def close(self) -> None:
-        """Free the runtime; a second call does nothing."""
-        if not self._is_closed:
-            self._is_closed = True
-            self.runtime.close()
+        """Free the runtime, when a call that is under way is done; a second call does nothing."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self.runtime.close()
 
     def __enter__(self) -> Detector:
         return self

@@ -8,6 +8,7 @@ that is. Nothing is taken silently: `LoadedArtifact.description` says what it wa
 from __future__ import annotations
 
 import logging
+import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # The runtime may choose the precision that it computes floats in; not the precision of a file.
 FAST = "fast"
+# Some runtimes start as many as they are told, until the whole machine can start none any more.
+MAX_THREADS = max(256, os.cpu_count() or 1)
 # Where nothing is said. fp16 files are smaller, not faster, and less exact: last.
 _PRECISION_ORDER = ("int8", "fp32", "fp16")
 
@@ -64,6 +67,16 @@ class LoadedArtifact:
         device = self.options.device or "CPU"
         return f"{self.path.name} ({self.info.precision}) in {self.runtime_name} on {device}, {threads}{fast}"
 
+    def detector(self) -> Detector:
+        """The model's conventions around the network; it owns the network from now on."""
+        from fcos_edge.detector import Detector
+
+        on_cores = (self.options.device or "CPU").upper().startswith("CPU")
+        threads = self.options.threads if on_cores else 0
+        detector = Detector(self.runtime, self.spec, self.info.operating_thresholds, threads)
+        detector.description = self.description
+        return detector
+
     def close(self) -> None:
         """Free the runtime."""
         self.runtime.close()
@@ -94,13 +107,9 @@ def load(
     What was taken is in `detector.description`, and logged. Raises FcosEdgeError: ArtifactError for a
     damaged file, RuntimeUnavailableError with what to install, UsageError for arguments that do not fit.
     """
-    from fcos_edge.detector import Detector
-
     loaded = open_artifact(path, runtime, precision, device, threads)
     _log.info("%s", loaded.description)
-    detector = Detector(loaded.runtime, loaded.spec, loaded.info.operating_thresholds)
-    detector.description = loaded.description
-    return detector
+    return loaded.detector()
 
 
 def open_artifact(
@@ -114,8 +123,10 @@ def open_artifact(
     path = Path(path)
     if precision not in (None, FAST, *PRECISIONS):
         raise UsageError(f"precision {precision!r} is none of {', '.join((*PRECISIONS, FAST))}")
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads is {threads}, expected at least 1")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise UsageError(
+            f"threads is {threads}, expected 1 to {MAX_THREADS}; this process may use {default_threads()}"
+        )
     names = runtime_names() if runtime is None else (runtime,)
     runtimes = {name: find_runtime(name) for name in names}
     file_precision = None if precision == FAST else precision

@@ -38,12 +38,13 @@ class Suppression:
     def __init__(self, iou: float, max_kept: int) -> None:
         self._iou = np.float32(iou)
         self._max_kept = max_kept
-        self._kept = np.empty((6, 0), np.float32)  # columns as in `_columns`
+        self._kept: list[FloatArray] = []  # columns as in `_columns`, of each block
+        self._count = 0
 
     @property
     def is_full(self) -> bool:
         """Whether `max_kept` boxes are kept: no other will be."""
-        return self._kept.shape[1] >= self._max_kept
+        return self._count >= self._max_kept
 
     def keep(self, boxes_xyxy: FloatArray, labels: IntArray | None) -> IntArray:
         """Indices of those boxes that stay, ascending; earlier calls had better boxes than these."""
@@ -54,7 +55,8 @@ class Suppression:
                 break
             block = columns[:, start : start + _BLOCK]
             survivors = self._survivors(block, is_per_class=labels is not None)
-            self._kept = np.concatenate([self._kept, block[:, survivors]], axis=1)
+            self._kept.append(block[:, survivors])
+            self._count += len(survivors)
             kept += [start + survivor for survivor in survivors]
         return np.array(kept, np.int64)
 
@@ -65,22 +67,26 @@ class Suppression:
         """
         columns = np.empty((6, len(boxes_xyxy)), np.float32)
         np.multiply(boxes_xyxy.T, _CORNER_SIGNS, out=columns[:4])
-        sides = columns[2:4] + columns[:2]
-        np.multiply(sides[0], sides[1], out=columns[4])
-        columns[4] *= self._iou
-        columns[5] = 0 if labels is None else labels
+        width, height = columns[2:4] + columns[:2]
+        width *= self._iou
+        np.multiply(width, height, out=columns[4])
+        if labels is not None:
+            columns[5] = labels
         return columns
 
     def _survivors(self, block: FloatArray, is_per_class: bool) -> list[int]:
         """Those columns of the block that no better box suppresses, until `max_kept` is reached."""
-        num_kept = self._kept.shape[1]
-        is_rival = self._is_rival(block, np.concatenate([self._kept, block], axis=1), is_per_class)
-        is_suppressed = np.logical_or.reduce(is_rival[:, :num_kept], axis=1)
-        words = _as_words(is_rival[:, num_kept:])
-        room = self._max_kept - num_kept
+        columns = np.concatenate([*self._kept, block], axis=1) if self._kept else block
+        is_rival = self._is_rival(block, columns, is_per_class)
+        words = _as_words(is_rival[:, self._count :])
+        if self._count:
+            is_suppressed = np.logical_or.reduce(is_rival[:, : self._count], axis=1).tolist()
+        else:
+            is_suppressed = [False] * len(words)
+        room = self._max_kept - self._count
         survivors: list[int] = []
         alive = 0  # bit i: column i survives
-        for index, (is_out, word) in enumerate(zip(is_suppressed.tolist(), words, strict=True)):
+        for index, (is_out, word) in enumerate(zip(is_suppressed, words, strict=True)):
             if not (is_out or word & alive):
                 alive |= 1 << index
                 survivors.append(index)

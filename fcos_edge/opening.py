@@ -31,7 +31,7 @@ def open_model(path: Path | None, args: argparse.Namespace) -> Detector:
         return _open_checkpoint(path, args)
     loaded = open_artifact(path, args.runtime, args.precision, args.device, args.threads)
     note(f"model: {loaded.description}")
-    return Detector(loaded.runtime, loaded.spec, loaded.info.operating_thresholds)
+    return loaded.detector()
 
 
 def _open_checkpoint(path: Path | None, args: argparse.Namespace) -> Detector:

@@ -39,7 +39,7 @@ _LTRB_SIGNS = np.array((-1, -1, 1, 1), np.float32)
 
 
 class PostProcessor:
-    """Post-processing of one model; holds no state between calls.
+    """Post-processing of one model; keeps nothing of one picture for the next.
 
     Order: candidates are ranked by descending float32 score; ties keep the order of the raw outputs
     (level, row, column, class). int8 scores tie often, so `max_detections`, `pre_nms_topk_per_level`
@@ -66,6 +66,7 @@ class PostProcessor:
         # x y x y of each location, then what its four distances are multiplied with.
         self._location_terms = np.concatenate([location_xy, location_xy, to_pixels], axis=1)  # [L, 8]
         self._logit_bound = logit_bound(_least_class_probability(spec))
+        self._checked: RawOutputs | None = None
         # A score above the threshold is at least the next float32.
         self._least_score = np.float32(0)
         if spec.threshold_on == "score":
@@ -83,7 +84,10 @@ class PostProcessor:
 
         Raises SpecError where the outputs do not fit the spec.
         """
-        self._check(raw, len(letterboxes))
+        # A runtime gives the same buffers again and again.
+        if raw is not self._checked or len(letterboxes) != len(raw.logits.values):
+            self._check(raw, len(letterboxes))
+            self._checked = raw
         least = max(self._least_score, np.float32(least_score))
         return [self._detect(raw, picture, letterbox, least) for picture, letterbox in enumerate(letterboxes)]
 
@@ -114,8 +118,10 @@ class PostProcessor:
             if suppression.is_full:
                 break
         if len(found) == 1:
-            return Detections(*found[0])
-        return Detections(*map(np.concatenate, zip(*found, strict=True))) if found else Detections.empty()
+            return Detections.unchecked(*found[0])
+        if not found:
+            return Detections.empty()
+        return Detections.unchecked(*map(np.concatenate, zip(*found, strict=True)))
 
     def _scores(self, raw: RawOutputs, picture: int, position: IntArray, location: IntArray) -> FloatArray:
         """(M,) float32 final scores; NaN where the center-ness is, also if the score does not use it."""

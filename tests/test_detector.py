@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,18 @@ class RecordedRuntime:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class SlowRuntime(RecordedRuntime):
+    """Answers with the darkest picture's object alone, and takes its time to look."""
+
+    def run(self, images: UInt8Array) -> RawOutputs:
+        raw = super().run(images)
+        time.sleep(0.005)
+        # Read late: another call's picture in the buffer would be seen.
+        raw.logits.values[...] = -20
+        raw.logits.values[0, 0, int(images[0, 0, 0, 0])] = 5
+        return raw
 
 
 def make() -> tuple[Detector, RecordedRuntime]:
@@ -106,6 +120,22 @@ def test_image__that_is_none(image: Any) -> None:
     with pytest.raises(ImageError):
         detector(image)
     assert runtime.seen == []
+
+
+def test_threads__that_share_a_detector_get_their_own_results() -> None:
+    detector = Detector(SlowRuntime(), SMALL_SPEC, OPERATING, threads=1)
+    found: dict[int, list[int]] = {}
+
+    def work(label: int) -> None:
+        image_bgr = np.full((32, 64, 3), label, np.uint8)
+        found[label] = [one for _ in range(10) for one in detector(image_bgr).labels.tolist()]
+
+    workers = [threading.Thread(target=work, args=(label,)) for label in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=60)
+    assert found == {label: [label] * 10 for label in range(3)}
 
 
 def test_close__frees_the_runtime_once_and_ends_all_calls() -> None:
