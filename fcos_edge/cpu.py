@@ -8,10 +8,13 @@ dotprod  the Arm instructions for the same; Arm's older ones widen before they a
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
+# x86's names, then Arm's.
+_IDENTIFYING = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features")
 _X86 = ("x86_64", "AMD64", "i686", "i386")
 _VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
 _DOTPROD_FLAGS = {"asimddp"}
@@ -54,6 +57,17 @@ def detect_cpu(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> Cpu:
         has_vnni=bool(flags & _VNNI_FLAGS) if is_x86 else None,
         has_dotprod=None if is_x86 else bool(flags & _DOTPROD_FLAGS),
     )
+
+
+def cpu_identity(cpuinfo: Path = _CPUINFO) -> str:
+    """What tells this kind of CPU from others: what was compiled for one does not run on every other."""
+    lines = set()
+    with suppress(OSError):
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in _IDENTIFYING:
+                lines.add(f"{key.strip()}:{value.strip()}")
+    return "\n".join([platform.machine(), *sorted(lines)])
 
 
 def parse_flags(cpuinfo: str) -> frozenset[str]:

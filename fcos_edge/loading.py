@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fcos_edge.artifact import PRECISIONS, ArtifactInfo, parse_document
-from fcos_edge.bundle import MANIFEST_NAME, ManifestArtifact, check_files, read_manifest
+from fcos_edge.bundle import MANIFEST_NAME, ManifestArtifact, check_files, read_manifest, sha256_of
+from fcos_edge.cache import is_kept
 from fcos_edge.errors import ArtifactError, RuntimeUnavailableError, SpecError, UsageError
 from fcos_edge.runtime import (
     LoadOptions,
@@ -140,9 +141,17 @@ def open_artifact(
         raise ArtifactError(f"{path}: its spec differs from {MANIFEST_NAME}'s; export the bundle again")
     if file_precision not in (None, info.precision):
         raise UsageError(f"{path}: is {info.precision}, not {file_precision}; give its bundle instead")
-    options = LoadOptions(threads or default_threads(), device, precision == FAST)
+    content = _content_key(path) if is_kept() else ""
+    options = LoadOptions(threads or default_threads(), device, precision == FAST, content)
     network = runtimes[runtime_name].load(path, spec, info, options)
     return LoadedArtifact(network, path, spec, info, runtime_name, options)
+
+
+def _content_key(path: Path) -> str:
+    """sha256 of the model file; of both of OpenVINO's."""
+    weights = path.with_suffix(".bin")
+    paths = [path, weights] if path.suffix == ".xml" and weights.is_file() else [path]
+    return "+".join(map(sha256_of, paths))
 
 
 def read_document(path: Path) -> tuple[ModelSpec, ArtifactInfo]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fcos_edge.artifact import ArtifactInfo
 from fcos_edge.boundary import FlatOutputs, InputLayout, OutputLayout, Port, check_input
+from fcos_edge.cache import CacheEntry
 from fcos_edge.document import read_onnx_document
 from fcos_edge.errors import ArtifactError, RuntimeUnavailableError
 from fcos_edge.runtime import LoadOptions, RawOutputs, UInt8Array, importing, reason_of
@@ -31,26 +33,11 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
         import onnxruntime
 
     provider = _provider(options.device, onnxruntime.get_available_providers())
-    session_options = onnxruntime.SessionOptions()
-    session_options.intra_op_num_threads = options.threads
-    session_options.inter_op_num_threads = 1
-    session_options.log_severity_level = _LOG_FATAL
-    # Its threads would wait for the next run spinning, on the cores that another network, or what
-    # follows in this program, needs: int8 and fp32 in turns took twice their time so.
-    session_options.add_session_config_entry("session.force_spinning_stop", "1")
-    if options.is_fast:
-        session_options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path),
-            session_options,
-            providers=[provider] if provider == _CPU else [provider, _CPU],
-            enable_fallback=0,  # it prints, and tries the same again
-        )
-    except Exception as error:
-        # ONNX Runtime's exceptions share no base class but Exception.
-        kind = ArtifactError if provider == _CPU else RuntimeUnavailableError
-        raise kind(f"{path}: ONNX Runtime cannot load it for {provider}: {reason_of(error)}") from error
+    session = None
+    if provider == _CPU and options.content:
+        session = _load_kept(path, options)
+    if session is None:
+        session = _load_file(path, provider, options)
     # ONNX Runtime goes on with the CPU when a provider's libraries are missing.
     if session.get_providers()[0] != provider:
         raise RuntimeUnavailableError(f"ONNX Runtime has {provider} but cannot start it on this machine")
@@ -60,6 +47,78 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
     input_layout = check_input(path, spec, _port(path, inputs[0]))
     ports = {output.name: _port(path, output) for output in session.get_outputs()}
     return OnnxRuntime(session, input_layout, OutputLayout(path, spec, info, ports))
+
+
+def _load_file(path: Path, provider: str, options: LoadOptions) -> Any:
+    """A session of the file as it is. Raises ArtifactError, RuntimeUnavailableError for other providers."""
+    try:
+        return _session(str(path), _session_options(options), provider)
+    except Exception as error:
+        # ONNX Runtime's exceptions share no base class but Exception.
+        kind = ArtifactError if provider == _CPU else RuntimeUnavailableError
+        raise kind(f"{path}: ONNX Runtime cannot load it for {provider}: {reason_of(error)}") from error
+
+
+def _load_kept(path: Path, options: LoadOptions) -> Any:
+    """A session of the optimized graph, which is made and kept where it is not; None where it cannot be.
+
+    Also when it was just made, so that the first start runs what all others do.
+    """
+    import onnxruntime
+
+    entry = CacheEntry(options.content, "onnxruntime", onnxruntime.__version__, str(options.is_fast))
+    optimized = entry.read()
+    if optimized is None:
+        optimized = _optimize(path, options)
+        if optimized is None:
+            return None
+        entry.write(optimized)
+    session_options = _session_options(options)
+    session_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return _session(optimized, session_options, _CPU)
+    except Exception:
+        entry.forget()
+        return None
+
+
+def _optimize(path: Path, options: LoadOptions) -> bytes | None:
+    """The ONNX file after ONNX Runtime's optimizations for this CPU, None where it refuses."""
+    with tempfile.TemporaryDirectory(prefix="fcos-edge-") as folder:
+        optimized = Path(folder, "optimized.onnx")
+        session_options = _session_options(options)
+        session_options.optimized_model_filepath = str(optimized)
+        try:
+            _session(str(path), session_options, _CPU)
+            return optimized.read_bytes()
+        except Exception:
+            return None  # what is wrong is said when the file is loaded as it is
+
+
+def _session_options(options: LoadOptions) -> Any:
+    import onnxruntime
+
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = options.threads
+    session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = _LOG_FATAL
+    # Its threads would wait for the next run spinning, on the cores that another network, or what
+    # follows in this program, needs: int8 and fp32 in turns took twice their time so.
+    session_options.add_session_config_entry("session.force_spinning_stop", "1")
+    if options.is_fast:
+        session_options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
+    return session_options
+
+
+def _session(model: str | bytes, session_options: Any, provider: str) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(
+        model,
+        session_options,
+        providers=[provider] if provider == _CPU else [provider, _CPU],
+        enable_fallback=0,  # it prints, and tries the same again
+    )
 
 
 class OnnxRuntime:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fcos_edge.artifact import ArtifactInfo
 from fcos_edge.boundary import FlatOutputs, InputLayout, OutputLayout, Port, check_input
+from fcos_edge.cache import CacheEntry
 from fcos_edge.document import read_onnx_document, read_openvino_document
 from fcos_edge.errors import ArtifactError, RuntimeUnavailableError
 from fcos_edge.runtime import LoadOptions, RawOutputs, UInt8Array, importing, reason_of
@@ -20,6 +21,7 @@ PACKAGES = ("openvino",)
 REQUIREMENT = "fcos-edge[openvino]"
 FIRST_ON = ("x86_64", "AMD64")
 
+_CPU = "CPU"
 # Devices that OpenVINO does not list, because they are made of others: `AUTO`, `HETERO:GPU,CPU`.
 _VIRTUAL_DEVICES = ("AUTO", "BATCH", "HETERO", "MULTI")
 
@@ -41,30 +43,67 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
     """`options.device` is an OpenVINO device name: `CPU`, `GPU`, `NPU`, `AUTO`, ..."""
     with importing("openvino", REQUIREMENT):
         core = shared_core()
-    device = (options.device or "CPU").upper()
-    available = core.available_devices
+    device = (options.device or _CPU).upper()
+    if device != _CPU:  # which is always there, and looking for the others takes 20 ms
+        _check_device(options.device or device, core.available_devices)
+    config = _config(device, options)
+    compiled = None
+    if device == _CPU and options.content:
+        compiled = _load_kept(path, config, options.content)
+    if compiled is None:
+        model = _read_model(path)
+        _layouts(path, spec, info, model)  # before it is compiled
+        try:
+            compiled = core.compile_model(model, device, config)
+        except RuntimeError as error:
+            raise RuntimeUnavailableError(
+                f"{path}: OpenVINO's device {device} refuses it: {reason_of(error)}"
+            ) from error
+    return OpenVinoRuntime(compiled, *_layouts(path, spec, info, compiled))
+
+
+def _check_device(device: str, available: list[str]) -> None:
     if device not in available and device.split(":")[0].split(".")[0] not in (*available, *_VIRTUAL_DEVICES):
         raise RuntimeUnavailableError(
-            f"OpenVINO has no device {options.device!r} here; it has {', '.join(available)}"
+            f"OpenVINO has no device {device!r} here; it has {', '.join(available)}"
         )
+
+
+def _read_model(path: Path) -> Any:
     try:
-        model = core.read_model(path)
+        return shared_core().read_model(path)
     except Exception as error:
         # Besides RuntimeError, a damaged file gives whatever the front end that tries it raises.
         raise ArtifactError(f"{path}: OpenVINO cannot load it: {reason_of(error)}") from error
+
+
+def _load_kept(path: Path, config: dict[str, Any], content: str) -> Any:
+    """The compiled model, which is made and kept where it is not; None where it cannot be.
+
+    Also when it was just made, so that the first start runs what all others do.
+    """
+    import openvino
+
+    entry = CacheEntry(content, "openvino", openvino.__version__, str(sorted(config.items())))
+    core = shared_core()
+    try:
+        exported = entry.read()
+        if exported is None:
+            exported = core.compile_model(_read_model(path), _CPU, config).export_model().getvalue()
+            entry.write(exported)
+        return core.import_model(exported, _CPU, config)
+    except (RuntimeError, ArtifactError):
+        entry.forget()
+        return None  # what is wrong is said when the file is loaded as it is
+
+
+def _layouts(path: Path, spec: ModelSpec, info: ArtifactInfo, model: Any) -> tuple[InputLayout, OutputLayout]:
+    """What goes in and comes out. Raises ArtifactError where that does not fit the spec."""
     if len(model.inputs) != 1:
         raise ArtifactError(f"{path}: {len(model.inputs)} inputs, expected one; export it again")
-    input_layout = check_input(path, spec, _port(model.inputs[0]))
     # One tensor may carry several names; ours is among them.
     ports = {name: _port(output) for output in model.outputs for name in output.names}
-    output_layout = OutputLayout(path, spec, info, ports)
-    try:
-        compiled = core.compile_model(model, device, _config(device, options))
-    except RuntimeError as error:
-        raise RuntimeUnavailableError(
-            f"{path}: OpenVINO's device {device} refuses it: {reason_of(error)}"
-        ) from error
-    return OpenVinoRuntime(compiled, input_layout, output_layout)
+    return check_input(path, spec, _port(model.inputs[0])), OutputLayout(path, spec, info, ports)
 
 
 class OpenVinoRuntime:
@@ -159,7 +198,7 @@ def _config(device: str, options: LoadOptions) -> dict[str, Any]:
     if not options.is_fast:
         # bf16, which it takes by itself where the CPU has it, is off by 0.5 logit units.
         config["INFERENCE_PRECISION_HINT"] = "f32"
-    if device == "CPU":
+    if device == _CPU:
         # Other devices refuse these.
         config["INFERENCE_NUM_THREADS"] = options.threads
         # Pinned, two networks of one thread share the first core, in one process or in two, and each

@@ -21,6 +21,9 @@ REPO_ROOT = Path(__file__).resolve().parent.parent
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
     os.environ.setdefault(_variable, "1")
 
+# Nothing of a test stays in the user's folders, and each loads its files as they are.
+os.environ["FCOS_EDGE_CACHE"] = ""
+
 GENERIC_NAMES = frozenset({"train", "quantize", "runtimes"})
 
 
