@@ -15,12 +15,13 @@ from typing import Any, cast
 
 from fcos_edge.artifact import FORMATS, PRECISIONS, Format, Precision
 from fcos_edge.errors import ArtifactError, SpecError
-from fcos_edge.spec import ModelSpec, check_keys, check_version
+from fcos_edge.spec import ModelSpec, check_keys, check_version, is_json_object, shown
 
 MANIFEST_NAME = "manifest.json"
 RECORD_NAME = "calibration.json"
 MANIFEST_VERSION = (1, 0)
 _MAX_MANIFEST_BYTES = 1 << 26
+_MAX_NAME_BYTES = 255  # of usual file systems
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,12 @@ class FileEntry:
     sha256: str
 
     def __post_init__(self) -> None:
-        is_plain = self.name not in ("", ".", "..") and not set(self.name) & set("/\\:\0")
-        _require(is_plain, f"file name {self.name!r} is no plain name")
-        _require(self.bytes >= 0, f"{self.name}: bytes must not be negative")
+        is_text = self.name.isprintable() and self.name not in ("", ".", "..")
+        is_plain = is_text and not set(self.name) & set("/\\:") and len(self.name.encode()) <= _MAX_NAME_BYTES
+        _require(is_plain, f"file name {shown(self.name)} is no plain name")
+        _require(self.bytes >= 0, f"{shown(self.name)}: bytes must not be negative")
         is_hex = len(self.sha256) == 64 and not set(self.sha256) - set("0123456789abcdef")
-        _require(is_hex, f"{self.name}: sha256 must be 64 hexadecimal digits")
+        _require(is_hex, f"{shown(self.name)}: sha256 must be 64 hexadecimal digits")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class ManifestArtifact:
     def name(self) -> str:
         """Name of the file that is loaded."""
         return self.files[0].name
+
+    @property
+    def content(self) -> str:
+        """What tells its files from all others: their sha256."""
+        return "+".join(file.sha256 for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,9 @@ def sha256_of(path: Path) -> str:
 def _artifact(document: object) -> ManifestArtifact:
     values = _object(document, {"files", "format", "precision", "verify"})
     _require(isinstance(values["files"], list), "an artifact's files must be a list")
-    _require(isinstance(values["verify"], dict), "an artifact's verify must be a JSON object")
+    _require(
+        is_json_object(values["verify"]), "an artifact's verify must be a JSON object, at most 64 levels deep"
+    )
     files = tuple(map(_file_entry, values["files"]))
     return ManifestArtifact(
         files, cast(Format, values["format"]), cast(Precision, values["precision"]), values["verify"]

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from fcos_edge.bundle import sha256_of
 from fcos_edge.cpu import cpu_identity
 
 VARIABLE = "FCOS_EDGE_CACHE"
@@ -30,8 +30,23 @@ _DIGEST_BYTES = 32
 class CacheEntry:
     """The place of one compiled model; `read` and `write` never raise."""
 
+    @classmethod
+    def of_file(cls, path: Path, content: str, runtime: str, version: str, options: str) -> CacheEntry | None:
+        """What belongs to the model file at `path`, None where nothing is kept.
+
+        content: sha256 of its files; "" where that is not known yet
+        """
+        if _folder() is None:
+            return None
+        weights = path.with_suffix(".bin")  # of OpenVINO's two files
+        try:
+            names = [path, weights] if path.suffix == ".xml" and weights.is_file() else [path]
+            return cls(content or "+".join(map(sha256_of, names)), runtime, version, options)
+        except OSError:
+            return None
+
     def __init__(self, content: str, runtime: str, version: str, options: str) -> None:
-        """content: sha256 of the model file; version and options: the runtime's."""
+        """content: sha256 of the model's files; version and options: the runtime's."""
         text = "\n".join((content, runtime, version, options, cpu_identity()))
         self._name = f"{runtime}-{hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -49,6 +64,8 @@ class CacheEntry:
 
     def write(self, content: bytes) -> None:
         """Keep `content`, whole or not at all, and no more entries than a board has room for."""
+        import tempfile  # only a first start writes
+
         folder = _folder()
         if folder is None:
             return
@@ -73,11 +90,6 @@ class CacheEntry:
         if (folder := _folder()) is not None:
             with suppress(OSError):
                 (folder / self._name).unlink()
-
-
-def is_kept() -> bool:
-    """Whether there is a folder to keep anything in."""
-    return _folder() is not None
 
 
 def _folder() -> Path | None:

@@ -7,17 +7,16 @@ that is. Nothing is taken silently: `LoadedArtifact.description` says what it wa
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fcos_edge.artifact import PRECISIONS, ArtifactInfo, parse_document
-from fcos_edge.bundle import MANIFEST_NAME, ManifestArtifact, check_files, read_manifest, sha256_of
-from fcos_edge.cache import is_kept
+from fcos_edge.bundle import MANIFEST_NAME, ManifestArtifact, check_files, read_manifest
 from fcos_edge.errors import ArtifactError, RuntimeUnavailableError, SpecError, UsageError
 from fcos_edge.runtime import (
     LoadOptions,
@@ -39,8 +38,6 @@ FAST = "fast"
 MAX_THREADS = max(256, os.cpu_count() or 1)
 # Where nothing is said. fp16 files are smaller, not faster, and less exact: last.
 _PRECISION_ORDER = ("int8", "fp32", "fp16")
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,9 @@ def load(
     damaged file, RuntimeUnavailableError with what to install, UsageError for arguments that do not fit.
     """
     loaded = open_artifact(path, runtime, precision, device, threads)
-    _log.info("%s", loaded.description)
+    # Whoever wants to see log messages has imported logging; for all others it would be 4 ms at each start.
+    if logging := sys.modules.get("logging"):
+        logging.getLogger(__name__).info("%s", loaded.description)
     return loaded.detector()
 
 
@@ -131,9 +130,12 @@ def open_artifact(
     names = runtime_names() if runtime is None else (runtime,)
     runtimes = {name: find_runtime(name) for name in names}
     file_precision = None if precision == FAST else precision
-    manifest_spec = None
+    manifest_spec, content = None, ""
     if path.is_dir():
-        path, runtime_name, manifest_spec = _choose_from_bundle(path, runtimes, file_precision)
+        folder = path
+        artifact, runtime_name, manifest_spec = _choose_from_bundle(folder, runtimes, file_precision)
+        path = check_files(folder, artifact)
+        content = artifact.content
     else:
         runtime_name = _choose_runtime(path, runtimes)
     spec, info = read_document(path)
@@ -141,17 +143,9 @@ def open_artifact(
         raise ArtifactError(f"{path}: its spec differs from {MANIFEST_NAME}'s; export the bundle again")
     if file_precision not in (None, info.precision):
         raise UsageError(f"{path}: is {info.precision}, not {file_precision}; give its bundle instead")
-    content = _content_key(path) if is_kept() else ""
     options = LoadOptions(threads or default_threads(), device, precision == FAST, content)
     network = runtimes[runtime_name].load(path, spec, info, options)
     return LoadedArtifact(network, path, spec, info, runtime_name, options)
-
-
-def _content_key(path: Path) -> str:
-    """sha256 of the model file; of both of OpenVINO's."""
-    weights = path.with_suffix(".bin")
-    paths = [path, weights] if path.suffix == ".xml" and weights.is_file() else [path]
-    return "+".join(map(sha256_of, paths))
 
 
 def read_document(path: Path) -> tuple[ModelSpec, ArtifactInfo]:
@@ -173,8 +167,8 @@ def read_document(path: Path) -> tuple[ModelSpec, ArtifactInfo]:
 
 def _choose_from_bundle(
     folder: Path, runtimes: dict[str, RuntimeFile], precision: str | None
-) -> tuple[Path, str, ModelSpec]:
-    """The best file for an installed runtime, checked against the manifest; that runtime; the spec."""
+) -> tuple[ManifestArtifact, str, ModelSpec]:
+    """The best artifact for an installed runtime; that runtime; the manifest's spec."""
     manifest = read_manifest(folder)
     fitting = [a for a in manifest.artifacts if precision in (None, a.precision)]
     readable = [
@@ -191,7 +185,7 @@ def _choose_from_bundle(
     if not candidates:
         raise _not_installed(runtimes[c.runtime_name] for c in readable)
     best = min(candidates, key=lambda c: (_PRECISION_ORDER.index(c.artifact.precision), *_rank(c, runtimes)))
-    return check_files(folder, best.artifact), best.runtime_name, manifest.spec
+    return best.artifact, best.runtime_name, manifest.spec
 
 
 def _choose_runtime(path: Path, runtimes: dict[str, RuntimeFile]) -> str:

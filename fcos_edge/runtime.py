@@ -78,7 +78,7 @@ class LoadOptions:
     device   in the runtime's own words: OpenVINO's `GPU`, ONNX Runtime's `CUDA`, a TFLite delegate's
              path; None is the CPU
     is_fast  the runtime may compute in a narrower float than float32
-    content  sha256 of the model file, where what the runtime makes of it may be kept (cache.py), else ""
+    content  sha256 of the model's files where that is known, for what is kept of it (cache.py), else ""
     """
 
     threads: int

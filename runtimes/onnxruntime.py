@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
 
     provider = _provider(options.device, onnxruntime.get_available_providers())
     session = None
-    if provider == _CPU and options.content:
+    if provider == _CPU:
         session = _load_kept(path, options)
     if session is None:
         session = _load_file(path, provider, options)
@@ -66,7 +65,11 @@ def _load_kept(path: Path, options: LoadOptions) -> Any:
     """
     import onnxruntime
 
-    entry = CacheEntry(options.content, "onnxruntime", onnxruntime.__version__, str(options.is_fast))
+    entry = CacheEntry.of_file(
+        path, options.content, "onnxruntime", onnxruntime.__version__, str(options.is_fast)
+    )
+    if entry is None:
+        return None
     optimized = entry.read()
     if optimized is None:
         optimized = _optimize(path, options)
@@ -84,6 +87,8 @@ def _load_kept(path: Path, options: LoadOptions) -> Any:
 
 def _optimize(path: Path, options: LoadOptions) -> bytes | None:
     """The ONNX file after ONNX Runtime's optimizations for this CPU, None where it refuses."""
+    import tempfile  # only a first start optimizes
+
     with tempfile.TemporaryDirectory(prefix="fcos-edge-") as folder:
         optimized = Path(folder, "optimized.onnx")
         session_options = _session_options(options)

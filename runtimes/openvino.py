@@ -48,7 +48,7 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
         _check_device(options.device or device, core.available_devices)
     config = _config(device, options)
     compiled = None
-    if device == _CPU and options.content:
+    if device == _CPU:
         compiled = _load_kept(path, config, options.content)
     if compiled is None:
         model = _read_model(path)
@@ -84,7 +84,10 @@ def _load_kept(path: Path, config: dict[str, Any], content: str) -> Any:
     """
     import openvino
 
-    entry = CacheEntry(content, "openvino", openvino.__version__, str(sorted(config.items())))
+    options = str(sorted(config.items()))
+    entry = CacheEntry.of_file(path, content, "openvino", openvino.__version__, options)
+    if entry is None:
+        return None
     core = shared_core()
     try:
         exported = entry.read()
