@@ -8,12 +8,13 @@ keeps its class names.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from fcos_edge.errors import SpecError
-from fcos_edge.spec import ModelSpec, check_keys, check_version
+from fcos_edge.spec import ModelSpec, check_keys, check_version, shown
 
 DOCUMENT_KEY = "fcos_edge.json"
 INFO_VERSION = (1, 0)
@@ -97,9 +98,12 @@ def parse_document(text: str | bytes) -> tuple[ModelSpec, ArtifactInfo]:
     check_keys(DOCUMENT_KEY, document, {"spec", "artifact"})
     spec = ModelSpec.from_dict(document["spec"])
     info = ArtifactInfo.from_dict(document["artifact"])
-    found = sorted(output.name for output in info.outputs)
-    if found != sorted(spec.output_names):
-        raise SpecError(f"artifact: outputs {found} do not fit the spec; export the model again")
+    found, wanted = Counter(output.name for output in info.outputs), Counter(spec.output_names)
+    if odd := sorted((found - wanted) + (wanted - found)):
+        raise SpecError(
+            f"artifact: {found.total()} outputs do not fit the spec's {wanted.total()}: {shown(odd[0])} is"
+            f" {found[odd[0]]} times there, expected {wanted[odd[0]]}; export the model again"
+        )
     if len(info.operating_thresholds) != len(spec.classes):
         raise SpecError(
             f"artifact: {len(info.operating_thresholds)} operating thresholds for {len(spec.classes)}"
@@ -120,11 +124,11 @@ def _output_from_dict(document: object) -> OutputInfo:
         return OutputInfo(name)
     _require(
         isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < 1e30,
-        f"the scale of {name} must be a positive number",
+        f"the scale of {shown(name)} must be a positive number",
     )
     _require(
         isinstance(zero_point, int) and not isinstance(zero_point, bool) and -128 <= zero_point <= 255,
-        f"the zero point of {name} must be an integer in -128..255",
+        f"the zero point of {shown(name)} must be an integer in -128..255",
     )
     return OutputInfo(name, float(scale), zero_point)
 

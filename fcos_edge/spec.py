@@ -85,7 +85,7 @@ class ModelSpec:
         for name, (is_valid, wanted) in _RULES.items():
             value = getattr(self, name)
             if not is_valid(value):
-                raise SpecError(f"spec: {name} is {_short(value)}, expected {wanted}")
+                raise SpecError(f"spec: {name} is {shown(value)}, expected {wanted}")
         if len(set(self.classes)) != len(self.classes):
             raise SpecError("spec: classes holds the same name twice; class names must be unique")
 
@@ -123,7 +123,7 @@ class ModelSpec:
         convention that this code does not follow), a missing key, a value of the wrong type.
         """
         if not isinstance(document, dict):
-            raise SpecError(f"spec: found {_short(document)}, expected a JSON object")
+            raise SpecError(f"spec: found {shown(document)}, expected a JSON object")
         values = dict(document)
         check_version("spec", values.pop("version", None), SPEC_VERSION)
         known = {f.name for f in fields(cls)}
@@ -135,7 +135,7 @@ def check_version(what: str, found: object, supported: tuple[int, int]) -> None:
     """Raise SpecError unless `found` ("major.minor") has a major version that we know."""
     parts = found.split(".") if isinstance(found, str) else []
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
-        raise SpecError(f'{what}: version is {_short(found)}, expected "major.minor"')
+        raise SpecError(f'{what}: version is {shown(found)}, expected "major.minor"')
     if int(parts[0]) != supported[0]:
         raise SpecError(
             f"{what}: version {found} is not {supported[0]}.x; install the fcos-edge release that wrote it"
@@ -145,7 +145,9 @@ def check_version(what: str, found: object, supported: tuple[int, int]) -> None:
 def check_keys(what: str, found: Mapping[str, Any], known: set[str]) -> None:
     """Raise SpecError unless `found` has exactly the keys of `known`."""
     if unknown := sorted(set(map(str, found)) - known):
-        raise SpecError(f"{what}: unknown key {unknown[0]!r}; install the fcos-edge release that wrote it")
+        raise SpecError(
+            f"{what}: unknown key {shown(unknown[0])}; install the fcos-edge release that wrote it"
+        )
     if missing := sorted(known - set(found)):
         raise SpecError(f"{what}: key {missing[0]!r} is missing; export the model again")
 
@@ -155,7 +157,8 @@ def _frozen(name: str, value: object) -> Any:
     return tuple(value) if isinstance(value, list) and name != "provenance" else value
 
 
-def _short(value: object) -> str:
+def shown(value: object) -> str:
+    """`value` as a message may hold it: on one line, and no longer than a name is."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # nested too deep, or an integer of more than 4300 digits
@@ -167,7 +170,8 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether `value` is a finite int or float; a bool is none."""
     try:
         return (_is_int(value) or isinstance(value, float)) and math.isfinite(cast(float, value))
     except OverflowError:  # JSON has integers that no float holds
@@ -207,18 +211,19 @@ def _is_strides(value: object) -> bool:
 
 
 def _is_fraction(value: object) -> bool:
-    return _is_number(value) and 0 <= cast(float, value) <= 1
+    return is_number(value) and 0 <= cast(float, value) <= 1
 
 
 def _is_probability(value: object) -> bool:
-    return _is_number(value) and 0 < cast(float, value) < 1
+    return is_number(value) and 0 < cast(float, value) < 1
 
 
 def _is_count(value: object) -> bool:
     return _is_int(value) and 0 < cast(int, value) <= 1 << 20
 
 
-def _is_json_object(value: object) -> bool:
+def is_json_object(value: object) -> bool:
+    """Whether `value` can be written as JSON and read again: no NaN, at most 64 levels deep."""
     try:
         return isinstance(value, dict) and _is_flat(value, 64) and bool(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
@@ -235,8 +240,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (_is_file_name, "a name without path separators"),
     "classes": (_tuple_of(_is_text), "one or more names"),
     "input_hw": (_tuple_of(_is_side, 2), f"two multiples of {INPUT_MULTIPLE} up to 16384"),
-    "mean": (_tuple_of(_is_number, 3), "three numbers"),
-    "std": (_tuple_of(lambda v: _is_number(v) and v > 0, 3), "three positive numbers"),
+    "mean": (_tuple_of(is_number, 3), "three numbers"),
+    "std": (_tuple_of(lambda v: is_number(v) and v > 0, 3), "three positive numbers"),
     "resize": _one_of("letterbox", "stretch"),
     "pad_color_rgb": (_tuple_of(lambda v: _is_int(v) and 0 <= v <= 255, 3), "three integers 0..255"),
     "pad_position": _one_of("bottom-right", "centre"),
@@ -252,5 +257,5 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "nms_per_class": (lambda value: isinstance(value, bool), "true or false"),
     "pre_nms_topk_per_level": (_is_count, "a positive integer"),
     "max_detections": (_is_count, "a positive integer"),
-    "provenance": (_is_json_object, "a JSON object, at most 64 levels deep"),
+    "provenance": (is_json_object, "a JSON object, at most 64 levels deep"),
 }

@@ -70,7 +70,7 @@ def test_document__comes_back(info: ArtifactInfo) -> None:
         (("artifact", "outputs", 0), {"name": "logits_p3"}, "name, scale and zero_point"),
         (("artifact", "outputs", 0, "name"), "logits_p3", "do not fit the spec"),  # twice
         (("artifact", "outputs", 0, "name"), "logits_p6", "do not fit the spec"),
-        (("artifact", "outputs", 0, "scale"), None, "scale of centerness_p5"),  # half quantized
+        (("artifact", "outputs", 0, "scale"), None, "scale of 'centerness_p5'"),  # half quantized
         (("artifact", "outputs", 0, "scale"), 0, "scale of"),
         (("artifact", "outputs", 0, "scale"), -0.1, "scale of"),
         (("artifact", "outputs", 0, "scale"), math.nan, "scale of"),
@@ -81,6 +81,10 @@ def test_document__comes_back(info: ArtifactInfo) -> None:
         (("artifact", "outputs", 0, "zero_point"), 256, "zero point of"),
         (("artifact", "outputs", 0, "zero_point"), -129, "zero point of"),
         (("artifact", "outputs", 0, "zero_point"), 0.0, "zero point of"),
+        # Names are shown as Python writes them, and not at any length.
+        (("artifact", "outputs", 0), {"name": "a\nb", "scale": 0, "zero_point": 0}, r"scale of 'a\\nb'"),
+        (("artifact", "outputs", 0, "name"), "x" * 5000, "do not fit the spec"),
+        (("artifact", "y" * 5000), 1, "unknown key 'yyy"),
         (("spec", "strides"), [8, 16], "do not fit the spec"),
         (("spec", "nms"), "soft", "unknown key 'nms'"),
         (("licence",), "MIT", "unknown key 'licence'"),
@@ -90,6 +94,7 @@ def test_document__refuses(path: tuple[str | int, ...], value: Any, message: str
     with pytest.raises(SpecError, match=message) as caught:
         parse_document(json.dumps(spoil(path, value)))
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def test_manifest__same_values_same_bytes() -> None:
         (changed("artifacts.0.format", "caffe"), "format"),
         (changed("artifacts.0.precision", ["int8"]), "precision"),
         (changed("artifacts.0.verify", []), "verify"),
+        (changed("artifacts.0.verify", {"value": math.nan}), "verify"),  # could not be written again
+        (changed("x" * 5000, 1), "unknown key 'xxx"),
         (changed("artifacts.0.files", []), "no files"),
         (changed("artifacts.0.files", "model.xml"), "files must be a list"),
         (changed("artifacts.0.files.0.name", "../model.xml"), "no plain name"),
@@ -74,6 +77,9 @@ def test_manifest__same_values_same_bytes() -> None:
         (changed("artifacts.0.files.0.name", "c:model.xml"), "no plain name"),
         (changed("artifacts.0.files.0.name", ".."), "no plain name"),
         (changed("artifacts.0.files.0.name", ""), "no plain name"),
+        (changed("artifacts.0.files.0.name", "a\nb.xml"), "no plain name"),
+        (changed("artifacts.0.files.0.name", "\ud800.xml"), "no plain name"),
+        (changed("artifacts.0.files.0.name", "x" * 252 + ".xml"), "no plain name"),  # no disk takes it
         (changed("artifacts.0.files.0.name", 7), "name must be text"),
         (changed("artifacts.0.files.0.name", "m.onnx"), "named twice"),
         (changed("artifacts.0.files.0.bytes", True), "bytes must be an integer"),
@@ -86,6 +92,7 @@ def test_parse_manifest__rejects_in_one_line(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message) as caught:
         parse_manifest(text)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 def test_read_manifest__names_the_file(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from fcos_edge.errors import CheckpointError, FcosEdgeError
-from fcos_edge.spec import ModelSpec, check_keys, check_version
+from fcos_edge.spec import ModelSpec, check_keys, check_version, is_json_object, shown
 from fcos_edge.train.config import NetworkConfig
 from fcos_edge.train.model import Fcos
 
@@ -91,7 +92,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises CheckpointError where the file is missing, no checkpoint of ours, or does not fit its header.
     """
-    header, weights = _read(path)
+    header = _read_header(path)
     try:
         check_version(f"{path}", header.pop("version", None), HEADER_VERSION)
         check_keys(f"{path}", header, {
@@ -100,6 +101,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         spec = ModelSpec.from_dict(header["spec"])
         network_config = NetworkConfig.from_dict(header["network"])
         _check_header(header, spec, network_config)
+        weights = _read_weights(path)
         # First without memory: a damaged header may claim a network of any size.
         with torch.device("meta"):
             _check_shapes(Fcos(network_config), weights)
@@ -134,8 +136,10 @@ def _check_header(header: Mapping[str, Any], spec: ModelSpec, network: NetworkCo
             f"operating_thresholds must be {len(spec.classes)} numbers from 0 to 1, one a class; {_AGAIN}"
         )
     for key in ("metrics", "config", "record"):
-        if not isinstance(header[key], dict) and (key, header[key]) != ("record", None):
-            raise CheckpointError(f"{key} is {str(header[key])[:80]}, expected a JSON object; {_AGAIN}")
+        if not is_json_object(header[key]) and (key, header[key]) != ("record", None):
+            raise CheckpointError(
+                f"{key} is {shown(header[key])}, expected a JSON object, at most 64 levels deep; {_AGAIN}"
+            )
 
 
 def _check_shapes(network: Fcos, weights: Mapping[str, torch.Tensor]) -> None:
@@ -145,26 +149,39 @@ def _check_shapes(network: Fcos, weights: Mapping[str, torch.Tensor]) -> None:
         if name not in weights or weights[name].shape != shape:
             found = tuple(weights[name].shape) if name in weights else "nothing"
             raise CheckpointError(f"{name} is {found}, expected {tuple(shape)}; {_AGAIN}")
+        if weights[name].dtype not in (torch.float16, torch.float32):
+            raise CheckpointError(f"{name} is {weights[name].dtype}, expected float16 or float32; {_AGAIN}")
     if extra := sorted(set(weights) - set(wanted)):
-        raise CheckpointError(f"{extra[0]} belongs to no layer of the network in its header; {_AGAIN}")
+        raise CheckpointError(f"{shown(extra[0])} belongs to no layer of the network in its header; {_AGAIN}")
 
 
 def _is_stored(name: str) -> bool:
     return not name.endswith("num_batches_tracked")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The safetensors file at `path`, of which nothing is read yet but what its tensors are."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; give a .safetensors checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(HEADER_KEY)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:100]
+        reason = " ".join(str(error).split())[:100]
         raise CheckpointError(
             f"{path}: no safetensors file ({reason}); give a .safetensors checkpoint"
         ) from None
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(HEADER_KEY)
     if text is None:
         raise CheckpointError(
             f"{path}: safetensors without an fcos-edge header; give a checkpoint of fcos-edge"
@@ -175,4 +192,4 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         header = None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the header is damaged; train or download it again")
-    return header, weights
+    return header

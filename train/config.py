@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from fcos_edge.errors import CheckpointError
+from fcos_edge.spec import is_number, shown
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,16 @@ class NetworkConfig:
     def from_dict(cls, document: dict[str, Any]) -> NetworkConfig:
         """Read what `to_dict` wrote, also after JSON made lists of the tuples."""
         if unknown := set(document) - {f.name for f in fields(cls)}:
-            raise CheckpointError(f"network config: unknown key {sorted(unknown)[0]!r}; update fcos-edge")
+            raise CheckpointError(
+                f"network config: unknown key {shown(sorted(unknown)[0])}; update fcos-edge"
+            )
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
         if missing := {"num_classes"} - set(values):
             raise CheckpointError(f"network config: {missing.pop()} is missing; train or download it again")
         for name, value in values.items():
             is_valid, wanted = _NETWORK_RULES[name]
             if not is_valid(value):
-                raise CheckpointError(f"network config: {name} is {str(value)[:80]}, expected {wanted}")
+                raise CheckpointError(f"network config: {name} is {shown(value)}, expected {wanted}")
         return cls(**values)
 
 
@@ -53,15 +55,13 @@ def _is_whole(value: object, most: int) -> bool:
 
 
 def _are_three_numbers(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 3 and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value
-    )  # fmt: skip
+    return isinstance(value, tuple) and len(value) == 3 and all(map(is_number, value))
 
 
 # Of a header that may be damaged: what is let through can be built, at least as shapes.
 _NETWORK_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "num_classes": (lambda v: _is_whole(v, 1 << 16), "a whole number from 1"),
-    "backbone": (lambda v: isinstance(v, str), "a name"),
+    "backbone": (lambda v: isinstance(v, str) and len(v) < 65, "a name"),
     "fpn_channels": (lambda v: _is_whole(v, 1 << 13), "a whole number from 1 to 8192"),
     "tower_depth": (lambda v: _is_whole(v, 64), "a whole number from 1 to 64"),
     "strides": (

@@ -197,13 +197,16 @@ NONSENSE: list[tuple[Callable[[Header, dict[str, torch.Tensor]], object], str]] 
     (_set("network", "layers", value=5), "network config: unknown key 'layers'"),
     (_set("network", "backbone", value="vgg"), "backbone 'vgg' is not known"),
     (_set("network", "backbone", value=5), "backbone is 5, expected a name"),
+    (_set("network", "backbone", value="a\nb"), "backbone 'a\\nb' is not known"),
+    (_set("network", "backbone", value="x" * 5000), "backbone is 'xxx"),
+    (_set("network", "y" * 5000, value=5), "network config: unknown key 'yyy"),
     (_set("network", "num_classes", value=0), "num_classes is 0, expected a whole number from 1"),
     (_set("network", "num_classes", value=10**30), "num_classes is 1000"),
     (_set("network", "num_classes", value=2.0), "num_classes is 2.0"),
     (_set("network", "num_classes", value=True), "num_classes is True"),
     (_set("network", "fpn_channels", value=-1), "fpn_channels is -1"),
     (_set("network", "fpn_channels", value=8192), "expected"),  # 30 GB, if it were built
-    (_set("network", "fpn_channels", value="8"), "fpn_channels is 8, expected"),
+    (_set("network", "fpn_channels", value="8"), "fpn_channels is '8', expected"),
     (_set("network", "tower_depth", value=10**9), "tower_depth is 1000000000"),
     (_set("network", "tower_depth", value=2), "is nothing, expected"),
     (_set("network", "strides", value=[8, 16]), "strides is (8, 16)"),
@@ -211,6 +214,7 @@ NONSENSE: list[tuple[Callable[[Header, dict[str, torch.Tensor]], object], str]] 
     (_set("network", "strides", value=8), "strides is 8"),
     (_set("network", "std", value=[0, 1, 1]), "std is (0, 1, 1), expected three positive numbers"),
     (_set("network", "mean", value=[float("nan"), 1, 1]), "mean is (nan, 1, 1), expected three numbers"),
+    (_set("network", "mean", value=[10**400, 1, 1]), "expected three numbers"),  # no float
     (_set("network", "mean", value=["1", 1, 1]), "expected three numbers"),
     (_set("operating_thresholds", value=[0.5]), "operating_thresholds must be 2 numbers from 0 to 1"),
     (_set("operating_thresholds", value=[0.5, None]), "operating_thresholds must be"),
@@ -218,10 +222,18 @@ NONSENSE: list[tuple[Callable[[Header, dict[str, torch.Tensor]], object], str]] 
     (_set("operating_thresholds", value=[0.5, 2]), "operating_thresholds must be"),
     (_set("operating_thresholds", value="ab"), "operating_thresholds must be"),
     (_set("metrics", value=None), "metrics is None, expected a JSON object"),
+    # `inspect --json` could not write it.
+    (_set("metrics", value={"AP": float("nan")}), "metrics is {'AP': nan}, expected a JSON object"),
+    (_set("metrics", value={"AP": [[1e400]]}), "metrics is {'AP': [[inf]]}"),
     (_set("config", value=[]), "config is [], expected a JSON object"),
     (_set("record", value=[]), "record is [], expected a JSON object"),
     (lambda _, weights: weights.pop("head.logits.bias"), "head.logits.bias is nothing, expected (2,)"),
-    (lambda _, weights: weights.update(extra=torch.zeros(1)), "extra belongs to no layer"),
+    (lambda _, weights: weights.update(extra=torch.zeros(1)), "'extra' belongs to no layer"),
+    (lambda _, weights: weights.update({"a\nb": torch.zeros(1)}), "'a\\nb' belongs to no layer"),
+    (
+        lambda _, weights: weights.update({"head.logits.bias": torch.zeros(2, dtype=torch.complex64)}),
+        "head.logits.bias is torch.complex64, expected float16 or float32",
+    ),
     (
         lambda _, weights: weights.update({"head.logits.bias": torch.zeros(3)}),
         "head.logits.bias is (3,), expected (2,)",
@@ -240,3 +252,5 @@ def test_load_checkpoint__nonsense(
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert str(caught.value).count(str(path)) == 1
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(path))
