@@ -173,6 +173,17 @@ def test_wheel__is_small(built: Path) -> None:
     assert _wheel(built).stat().st_size <= MAX_WHEEL_BYTES
 
 
+@pytest.mark.parametrize("extra", ["onnx", "openvino", "tflite", "tflite-runtime"])
+def test_wheel__extra_of_a_device_is_never_empty(built: Path, extra: str) -> None:
+    """A marker would let pip install nothing where a runtime has no wheel, and say nothing."""
+    with zipfile.ZipFile(_wheel(built)) as archive:
+        metadata = archive.read(f"fcos_edge-{__version__}.dist-info/METADATA").decode()
+    lines = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
+    markers = [line.partition(";")[2].strip() for line in lines if f'extra == "{extra}"' in line]
+    assert markers
+    assert set(markers) == {f'extra == "{extra}"'}
+
+
 def test_wheel__from_the_checkout_equals_that_from_the_sdist(
     built: Path, checkout: Path, tmp_path: Path
 ) -> None:
