@@ -4,8 +4,8 @@
 
 A new Python process loads the bundle's int8 file in one runtime, with one thread, reads a golden picture,
 finds what is in it and says so. Timed is from its start until that word arrives. The baseline is a process
-that imports NumPy and says so. All processes of a round start one after the other; the figure is the median of
-the rounds' ratios. "first" is a start with nothing kept of an earlier one (cache.py), "later" one with it.
+that imports NumPy and says so. All processes of a round start one after the other; the figure is the median
+of the rounds' ratios. "first" is a start with nothing kept of an earlier one (cache.py), "later" one with it.
 Files are in the disk cache and bytecode is compiled, as it is where a wheel was installed.
 """
 
@@ -52,11 +52,12 @@ def run(args: argparse.Namespace) -> None:
     conditions = measure_conditions(1, {"rounds": args.rounds})
     with tempfile.TemporaryDirectory() as folder:
         bytecode = str(Path(folder, "bytecode"))
+        cases: dict[tuple[str, str], tuple[str, tuple[str, ...], str]]
         cases = {("numpy", "later"): (BASELINE, (), "")}
         for name in runtimes:
-            arguments = (str(args.bundle), name, picture)
-            cases[name, "first"] = (DETECT, arguments, "")
-            cases[name, "later"] = (DETECT, arguments, str(Path(folder, "kept")))
+            asked = (str(args.bundle), name, picture)
+            cases[name, "first"] = (DETECT, asked, "")
+            cases[name, "later"] = (DETECT, asked, str(Path(folder, "kept")))
         times_ms: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
         for index in track(range(args.rounds + 1), "starting", args.rounds + 1):
             for case, (code, arguments, kept) in cases.items():

@@ -47,6 +47,9 @@ def find_above(logits: Branch, picture: int, bound: float, level_starts: Sequenc
     returns:      (M,) int64, location * C + label, ascending
     """
     values = logits.values[picture]  # [L, C]
+    if values.size < _MANY and not logits.quantization:
+        above: IntArray = (values > bound).reshape(-1).nonzero()[0]
+        return above
     is_above = np.zeros(-(-values.size // 8) * 8, np.bool_)  # a multiple of a word's eight bytes
     is_above_here = is_above[: values.size].reshape(values.shape)
     if logits.quantization:
@@ -73,9 +76,9 @@ def gather(
     level:        (M,) int64, level of each; None only where the branch is float32
     returns:      (M, ...) float32, a new array
     """
-    found = values.take(rows, axis=0)
+    found: FloatArray = values.take(rows, axis=0)
     if not quantization:
-        return np.asarray(found)
+        return found
     scales, zero_points = _scales_and_zero_points(tuple(quantization))
     per_row = (level, *(None,) * (found.ndim - 1))  # [M, 1, ...], against the last axes
     return np.asarray((found - zero_points[per_row]) * scales[per_row])
@@ -84,8 +87,7 @@ def gather(
 def _positions(is_above: npt.NDArray[np.bool_]) -> IntArray:
     """Where (S,) is true, ascending; S is a multiple of 8."""
     if is_above.size < _MANY:
-        (found,) = is_above.nonzero()
-        return found
+        return is_above.nonzero()[0]
     # Nearly all words are empty, and there are eight times fewer of them.
     (words,) = (is_above.view(np.uint64) != 0).nonzero()
     (found,) = is_above.reshape(-1, 8).take(words, axis=0).reshape(-1).nonzero()

@@ -60,7 +60,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def filtered(self, thresholds: float | Sequence[float]) -> Detections:
+    def filtered(self, thresholds: float | Sequence[float] | FloatArray) -> Detections:
         """Those whose score reaches the threshold of their class; the order stays.
 
         thresholds: one for all classes, or one per class; a score equal to its threshold (both as
@@ -68,6 +68,8 @@ class Detections:
         """
         per_class = np.asarray(thresholds, np.float32)
         keep = self.scores >= (per_class[self.labels] if per_class.ndim else per_class)
+        if keep.all():
+            return self
         return Detections.unchecked(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
 
     def to_records(self, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -47,6 +47,8 @@ class Detector:
             )
         self.spec = spec
         self.operating_thresholds = thresholds
+        self._thresholds = np.array(thresholds, np.float32)
+        self._least_threshold = min(thresholds)
         self.runtime = runtime
         # What was loaded, on one line; `load` fills it in.
         self.description = ""
@@ -65,7 +67,7 @@ class Detector:
         """
         if threshold is not None:
             return self._detect(image_bgr, _checked_threshold(threshold))
-        return self._detect(image_bgr, min(self.operating_thresholds)).filtered(self.operating_thresholds)
+        return self._detect(image_bgr, self._least_threshold).filtered(self._thresholds)
 
     def candidates(self, image_bgr: npt.NDArray[np.uint8]) -> Detections:
         """Everything above the spec's candidate threshold: what evaluation measures.

@@ -4,8 +4,8 @@ IoU  intersection over union of two boxes
 K    boxes kept so far
 B    boxes of one block
 
-Greedy, in blocks: all pairs of a block with the boxes kept before it and with itself are compared at once,
-then who stays is decided box by box, one machine word each. It ends as soon as enough is kept.
+Greedy, in blocks: all pairs of a block with the boxes kept before it are compared at once, and all pairs in
+it, then who stays is decided box by box, one machine word each. It ends as soon as enough is kept.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Suppression:
     def __init__(self, iou: float, max_kept: int) -> None:
         self._iou = np.float32(iou)
         self._max_kept = max_kept
-        self._kept: list[FloatArray] = []  # columns as in `_columns`, of each block
+        self._kept: list[tuple[FloatArray, list[int]]] = []  # of each block, all columns and which are kept
         self._count = 0
 
     @property
@@ -55,7 +55,7 @@ class Suppression:
                 break
             block = columns[:, start : start + _BLOCK]
             survivors = self._survivors(block, is_per_class=labels is not None)
-            self._kept.append(block[:, survivors])
+            self._kept.append((block, survivors))
             self._count += len(survivors)
             kept += [start + survivor for survivor in survivors]
         return np.array(kept, np.int64)
@@ -76,13 +76,12 @@ class Suppression:
 
     def _survivors(self, block: FloatArray, is_per_class: bool) -> list[int]:
         """Those columns of the block that no better box suppresses, until `max_kept` is reached."""
-        columns = np.concatenate([*self._kept, block], axis=1) if self._kept else block
-        is_rival = self._is_rival(block, columns, is_per_class)
-        words = _as_words(is_rival[:, self._count :])
+        is_suppressed = [False] * block.shape[1]
         if self._count:
-            is_suppressed = np.logical_or.reduce(is_rival[:, : self._count], axis=1).tolist()
-        else:
-            is_suppressed = [False] * len(words)
+            kept = np.concatenate([columns[:, which] for columns, which in self._kept], axis=1)
+            is_rival = self._is_rival(block, kept, is_per_class)
+            is_suppressed = np.logical_or.reduce(is_rival, axis=1).tolist()
+        words = _as_words(self._is_rival(block, block, is_per_class))
         room = self._max_kept - self._count
         survivors: list[int] = []
         alive = 0  # bit i: column i survives
@@ -95,7 +94,7 @@ class Suppression:
         return survivors
 
     def _is_rival(self, rows: FloatArray, columns: FloatArray, is_per_class: bool) -> npt.NDArray[np.bool_]:
-        """(B, K + B) bool: whether the IoU of each pair is larger than the bound."""
+        """(B, K) or (B, B) bool: whether the IoU of each pair is larger than the bound."""
         corners = np.minimum(rows[:4, :, None], columns[:4, None])
         width, height = corners[2:] + corners[:2]
         # One side is enough: where the other is negative, so is the product.
@@ -112,8 +111,10 @@ class Suppression:
 
 def _as_words(bits: npt.NDArray[np.bool_]) -> list[int]:
     """Each row of (B, at most 64) bool as an integer, column 0 the lowest bit."""
-    words = np.zeros((len(bits), 8), np.uint8)
     packed = np.packbits(bits, axis=1, bitorder="little")
-    words[:, : packed.shape[1]] = packed
-    rows: list[int] = words.view("<u8")[:, 0].tolist()
+    if packed.shape[1] < 8:
+        words = np.zeros((len(bits), 8), np.uint8)
+        words[:, : packed.shape[1]] = packed
+        packed = words
+    rows: list[int] = packed.view("<u8").reshape(-1).tolist()
     return rows

@@ -108,13 +108,17 @@ class PostProcessor:
         found = []
         for best in _portions(score, candidates):
             boxes_xyxy = letterbox.undo(self._decode(location[best], raw.ltrb, picture))
+            sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
             # NaN compares false, so it falls with the boxes that have no area.
-            has_area = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2] > _LEAST_SIDE).all(axis=1)
-            if not has_area.all():
+            if len(best) and not sides.min() > _LEAST_SIDE:
+                has_area = (sides > _LEAST_SIDE).all(axis=1)
                 boxes_xyxy, best = boxes_xyxy[has_area], best[has_area]
             label = position[best] - location[best] * len(spec.classes)
             kept = suppression.keep(boxes_xyxy, label if spec.nms_per_class else None)
-            found.append((boxes_xyxy[kept], score[best[kept]], label[kept]))
+            if len(kept) == len(best):
+                found.append((boxes_xyxy, score[best], label))
+            else:
+                found.append((boxes_xyxy[kept], score[best[kept]], label[kept]))
             if suppression.is_full:
                 break
         if len(found) == 1:
