@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import importlib
 import io
 import os
@@ -28,15 +27,11 @@ from typing import NoReturn, Protocol, cast
 
 from fcos_edge import __version__, commands
 from fcos_edge.errors import FcosEdgeError
+from fcos_edge.writing import REFUSALS
 
 PROGRAM = "fcos-edge"
 USER_MISTAKE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 2, 130, 141, 143
 _SIGNALS = {signal.SIGINT: ("interrupted", INTERRUPTED), signal.SIGTERM: ("terminated", TERMINATED)}
-
-# What the disk or its owner refuses is the user's to mend; any other OSError is a mistake of ours.
-_MENDABLE = frozenset({
-    errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS,
-})  # fmt: skip
 
 
 class Command(Protocol):
@@ -67,6 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; `argv` is without the program's name. Returns the exit code."""
+    _open_closed_streams()
     _print_any_name()
     try:
         with _ended_by_signals():
@@ -83,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in _MENDABLE:
+        if error.errno not in REFUSALS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror}; make room there, or choose another place", USER_MISTAKE)
@@ -169,12 +165,20 @@ def _fail(message: str, exit_code: int) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_output()
-    print(f"{PROGRAM}: {_one_line(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # stderr is on the full disk, too: the exit code still says it
+        print(f"{PROGRAM}: {_one_line(message)}", file=sys.stderr, flush=True)
     return exit_code
 
 
 def _one_line(message: str) -> str:
     return " ".join(message.splitlines())
+
+
+def _open_closed_streams() -> None:
+    """Started with `>&-`, as some supervisors do, Python has None for stdout: what is said goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
 
 
 def _print_any_name() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,9 +22,11 @@ from fcos_edge.errors import UsageError
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.sources import PICTURE_SUFFIXES
 from fcos_edge.video import VIDEO_SUFFIXES
+from fcos_edge.writing import naming
 
 LINES_NAME = "detections.jsonl"
 _PART_NAME = f".{LINES_NAME}.part"
+_REMEDY = "choose another folder with --out"
 
 
 class ResultFolder:
@@ -36,7 +39,8 @@ class ResultFolder:
         """Raises UsageError where the folder is in use for something else, or holds a source."""
         self.folder = folder
         self._lines: IO[str] | None = None
-        self._is_new = False
+        self._has_lines = False
+        self._made: list[Path] = []
         _check_folder(folder)
         for source in sources:
             target = self.picture_path(source.name)
@@ -57,8 +61,9 @@ class ResultFolder:
             raise UsageError(f"{path}: OpenCV cannot write this picture; convert the source to PNG")
         part = path.with_name(f".{path.name}.part")
         try:
-            part.write_bytes(encoded.tobytes())
-            os.replace(part, path)
+            with naming(path, _REMEDY):
+                part.write_bytes(encoded.tobytes())
+                os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
         return path
@@ -66,7 +71,9 @@ class ResultFolder:
     def write_line(self, record: Mapping[str, Any]) -> None:
         """Append one object to `detections.jsonl`."""
         lines = self._begin()
-        lines.write(json.dumps(record, allow_nan=False) + "\n")
+        with naming(self.folder / LINES_NAME, _REMEDY):
+            lines.write(json.dumps(record, allow_nan=False) + "\n")
+        self._has_lines = True
 
     def make(self) -> Path:
         """Make the folder now, for a file that somebody else writes into it. Returns it."""
@@ -74,27 +81,40 @@ class ResultFolder:
         return self.folder
 
     def finish(self) -> None:
-        """Give `detections.jsonl` its name."""
-        if self._lines is not None:
-            self._lines.close()
+        """Give `detections.jsonl` its name, if there is anything in it."""
+        if self._lines is not None and self._has_lines:
+            with naming(self.folder / LINES_NAME, _REMEDY):
+                self._lines.close()
+                os.replace(self.folder / _PART_NAME, self.folder / LINES_NAME)
             self._lines = None
-            os.replace(self.folder / _PART_NAME, self.folder / LINES_NAME)
 
     def discard(self) -> None:
         """Leave an earlier `detections.jsonl` as it was, or none; after `finish` it does nothing."""
         if self._lines is not None:
-            self._lines.close()
+            with suppress(OSError):  # the disk is full, which was said
+                self._lines.close()
             self._lines = None
             (self.folder / _PART_NAME).unlink(missing_ok=True)
-            if self._is_new and not any(self.folder.iterdir()):
-                self.folder.rmdir()
+            self._remove_made()
 
     def _begin(self) -> IO[str]:
         if self._lines is None:
-            self._is_new = not self.folder.exists()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lines = (self.folder / _PART_NAME).open("w", encoding="utf-8")
+            self._made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lines = (self.folder / _PART_NAME).open("w", encoding="utf-8")
+            except OSError as error:
+                self._remove_made()
+                raise UsageError(
+                    f"--out {self.folder}: cannot write there ({error.strerror}); {_REMEDY}"
+                ) from None
         return self._lines
+
+    def _remove_made(self) -> None:
+        """Remove the folders that were made for results, where there are none in them."""
+        for folder in self._made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _check_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ import cv2
 
 from fcos_edge.errors import DataError, UsageError
 from fcos_edge.runtime import UInt8Array
+from fcos_edge.writing import naming, raise_what_stopped_writing
 
 # FFmpeg has its own voice on stderr, which OpenCV's log level does not reach; it reads this when it starts.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -87,6 +88,7 @@ class VideoWriter:
         self.fps = fps
         self._part = path.with_name(f".{path.stem}.part{path.suffix}")
         self._writer: cv2.VideoWriter | None = None
+        self._num_written = 0
         self._size_wh = (0, 0)
 
     def write(self, image_bgr: UInt8Array) -> None:
@@ -101,17 +103,23 @@ class VideoWriter:
         if image_bgr.shape[1::-1] != self._size_wh:
             # OpenCV drops frames of another size without a word.
             image_bgr = cv2.resize(image_bgr, self._size_wh)  # type: ignore[assignment]
-        self._writer.write(image_bgr)
+        with _quiet():
+            self._writer.write(image_bgr)
+        self._num_written += 1
 
     def finish(self) -> None:
         """Close the file and give it its name. Raises UsageError where it was not written in full."""
         if self._writer is None:
             return
-        self._writer.release()
+        with _quiet():
+            self._writer.release()
         self._writer = None
-        if not self._part.is_file() or not self._part.stat().st_size:
-            raise UsageError(f"{self.path}: the video could not be written; is the disk full?")
-        os.replace(self._part, self.path)
+        with naming(self.path, "choose another --out"):
+            # OpenCV says nothing of a full disk; a file without its end declares another number of frames.
+            if not _has_frames(self._part, self._num_written):
+                raise_what_stopped_writing(self._part)
+                raise UsageError(f"{self.path}: OpenCV cannot write this video; choose another --out")
+            os.replace(self._part, self.path)
 
     def discard(self) -> None:
         """Leave nothing; after `finish` it does nothing."""
@@ -124,6 +132,15 @@ class VideoWriter:
 def video_name(name: str) -> str:
     """The name of the drawn copy of the video `name`: the same where its container can be written."""
     return name if Path(name).suffix.lower() in _CODEC_OF else f"{name}.mp4"
+
+
+def _has_frames(path: Path, count: int) -> bool:
+    """Whether the video at `path` declares `count` frames, nearly: some containers count by time."""
+    with _quiet():
+        capture = cv2.VideoCapture(str(path))
+        declared = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else -1.0
+        capture.release()
+    return declared >= max(1, 0.9 * count - 2)
 
 
 @contextmanager

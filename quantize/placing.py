@@ -12,6 +12,7 @@ from pathlib import Path
 from fcos_edge.bundle import MANIFEST_NAME, RECORD_NAME, read_manifest
 from fcos_edge.errors import FcosEdgeError, UsageError
 from fcos_edge.golden import FOLDER as GOLDEN_FOLDER
+from fcos_edge.writing import naming
 
 # What a bundle holds besides the files in its manifest.
 _OURS = {MANIFEST_NAME, GOLDEN_FOLDER, RECORD_NAME, "README.md"}
@@ -50,7 +51,7 @@ def placed_when_done(out: Path) -> Iterator[Path]:
 
     When it does not, also by Ctrl-C, `out` is as it was and nothing is left beside it.
     """
-    out = _resolved(out)  # a link stays, and what it names is replaced
+    given, out = out, _resolved(out)  # a link stays, and what it names is replaced
     missing = [parent for parent in out.parents if not parent.exists()]
     temporary = None
     is_placed = False
@@ -59,7 +60,8 @@ def placed_when_done(out: Path) -> Iterator[Path]:
         # Inside, because mkdtemp's own folder is closed to others.
         folder = temporary / "new"
         folder.mkdir()
-        yield folder
+        with naming(given, "name another --out"):
+            yield folder
         check_replaceable(out)
         try:
             _swap(folder, out, temporary / "old")

@@ -178,6 +178,26 @@ def test_process__closed_pipe_leaves_no_complaint(tmp_path: Path) -> None:
     assert (process.returncode, err) == (141, b"")
 
 
+@pytest.mark.parametrize(("argv", "streams", "code"), [
+    ("inspect model.npz", ">&-", 0),
+    ("inspect model.npz", "2>&-", 0),
+    ("inspect nothing.onnx", ">&- 2>&-", 2),
+    ("inspect nothing.onnx", "2>/dev/full", 2),
+    ("fly", "2>/dev/full", 2),
+])  # fmt: skip
+def test_process__without_streams_keeps_its_exit_code(
+    argv: str, streams: str, code: int, tmp_path: Path, repo_root: Path
+) -> None:
+    if "full" in streams and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full, of Linux")
+    write_recording(tmp_path / "model.npz")
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m fcos_edge {argv} {streams}', sys.executable],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(repo_root)}, capture_output=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
 def test_process__odd_file_name_is_printed_escaped() -> None:
     # A file name need not be text, and a terminal need not know its letters.
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}

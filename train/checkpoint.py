@@ -24,6 +24,7 @@ from fcos_edge.errors import CheckpointError, FcosEdgeError
 from fcos_edge.spec import ModelSpec, check_keys, check_version, is_json_object, shown
 from fcos_edge.train.config import NetworkConfig
 from fcos_edge.train.model import Fcos
+from fcos_edge.writing import naming
 
 HEADER_KEY = "fcos_edge"
 HEADER_VERSION = (1, 0)
@@ -50,7 +51,10 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; an existing file is replaced only by a complete new one."""
+    """Write a checkpoint; an existing file is replaced only by a complete new one.
+
+    Raises UsageError where the disk is full, or may not be written to.
+    """
     header = {
         "version": "{}.{}".format(*HEADER_VERSION),
         "network": checkpoint.network_config.to_dict(),
@@ -64,8 +68,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(save(weights, {HEADER_KEY: text}))
-        os.replace(part, path)
+        with naming(path, "choose another place"):
+            part.write_bytes(save(weights, {HEADER_KEY: text}))
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 

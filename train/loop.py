@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from fcos_edge.train.ema import Ema
 from fcos_edge.train.losses import Losses, detection_losses, flatten_maps
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.targets import Truth, assign, make_locations
+from fcos_edge.writing import append_line, naming
 
 STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
@@ -93,8 +95,8 @@ def train(
         if after_epoch is not None:
             row.update(after_epoch(epoch + 1, ema_network(ema)))
         log(json.dumps(row))
-        with (out_dir / METRICS_FILE).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with naming(out_dir / METRICS_FILE, "move the run's folder, and give it with --out"):
+            append_line(out_dir / METRICS_FILE, json.dumps(row))
         _store(out_dir, config, network, ema, optimizer, epoch + 1)
     return ema_network(ema)
 
@@ -174,8 +176,15 @@ def _store(
         "config": json.dumps(config.to_dict()), "epochs_done": epochs_done, "ema_step": ema.step,
         "network": network.state_dict(), "ema": ema.network.state_dict(), "optimizer": optimizer.state_dict(),
     }  # fmt: skip
-    torch.save(state, part)
-    os.replace(part, out_dir / STATE_FILE)
+    # Through memory: torch does not say why it cannot write a file.
+    content = io.BytesIO()
+    torch.save(state, content)
+    try:
+        with naming(out_dir / STATE_FILE, "move the run's folder, and give it with --out"):
+            part.write_bytes(content.getbuffer())
+            os.replace(part, out_dir / STATE_FILE)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _restore(

@@ -31,6 +31,7 @@ from fcos_edge.train.loop import METRICS_FILE, STATE_FILE, train
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.thresholds import best_f1_thresholds
 from fcos_edge.train.torch_runtime import TorchRuntime
+from fcos_edge.writing import naming
 
 RUN_FILE = "run.json"
 
@@ -91,10 +92,14 @@ def claim_folder(run: Run, out_dir: Path) -> None:
     if RUN_FILE not in found:
         if found & own:
             raise UsageError(f"{out_dir}: holds a run without its {RUN_FILE}; {advice}")
-        out_dir.mkdir(parents=True, exist_ok=True)
-        part = out_dir / f".{RUN_FILE}.part"
-        part.write_text(json.dumps(wanted, indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(part, out_dir / RUN_FILE)
+        with naming(out_dir, advice):
+            out_dir.mkdir(parents=True, exist_ok=True)
+            part = out_dir / f".{RUN_FILE}.part"
+            try:
+                part.write_text(json.dumps(wanted, indent=1, sort_keys=True), encoding="utf-8")
+                os.replace(part, out_dir / RUN_FILE)
+            finally:
+                part.unlink(missing_ok=True)
         return
     try:
         there = json.loads((out_dir / RUN_FILE).read_bytes())

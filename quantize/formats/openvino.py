@@ -25,6 +25,7 @@ from fcos_edge.quantize.graph import Graph
 from fcos_edge.quantize.record import Record
 from fcos_edge.runtimes.openvino import shared_core
 from fcos_edge.spec import ModelSpec
+from fcos_edge.writing import raise_what_stopped_writing
 
 FORMAT = "openvino"
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -55,5 +56,11 @@ def write(
     model.set_rt_info(dump_document(spec, info), [DOCUMENT_KEY])
     path = folder / f"model.{precision}.xml"
     # Only the weights become fp16; int8 models keep float32 scales, or their integers would drift.
-    openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
-    return path, path.with_suffix(".bin")
+    weights_path = path.with_suffix(".bin")
+    try:
+        openvino.save_model(model, path, compress_to_fp16=precision == "fp16")
+    except RuntimeError:
+        for part in (weights_path, path):
+            raise_what_stopped_writing(part)
+        raise
+    return path, weights_path

@@ -35,7 +35,7 @@ _ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**31, 2**53 + 1, 2**63, 2**64, -(2**63), 0.5, -0.5, 1e-320, 1e308, 255, 256,
     "", " ", "a", "\n", "line\nbreak", "\u2028", "\x85", "\0", "..", "../x", "/etc/passwd", "C:x", "\ud800",
     "\N{ARABIC-INDIC DIGIT ONE}.\N{ARABIC-INDIC DIGIT ZERO}", "\N{SUPERSCRIPT TWO}", "1.0", "2.0", "1.00000",
-    "x" * 201, "long " * 20_000, "\N{COMBINING ACUTE ACCENT}" * 500, "\N{RIGHT-TO-LEFT OVERRIDE}", "0" * 64,
+    "x" * 201, "long " * 2000, "\N{COMBINING ACUTE ACCENT}" * 500, "\N{RIGHT-TO-LEFT OVERRIDE}", "0" * 64,
     [], {}, [[]], [{}], {"": ""}, [None] * 3, [True, 8], [0] * 3, list(range(50)), {"x" * 5000: 1},
     {"a\nb": 1},
 )  # fmt: skip
@@ -55,7 +55,7 @@ _ODD_TEXTS: tuple[Callable[[str], Any], ...] = (
     lambda text: text[:-1],
     lambda text: text * 2,
     lambda text: text.upper(),
-    lambda text: text * 5000,
+    lambda text: text[:9] * 1000,
     lambda text: "../" + text,
     lambda text: text + "\ud800",
     lambda text: list(text),
@@ -117,11 +117,11 @@ def _change(document: Any, random: Random) -> Any:
             if not _holds(value, other) and not _holds(other[other_key], parent):
                 parent[key], other[other_key] = other[other_key], value
         case 4:
-            parent[key] = random.choice(([value], {"a": value}, [value] * 2, [value] * 30))
+            parent[key] = random.choice(([value], {"a": value}, [value] * 2, [value] * 10))
         case 5 if isinstance(parent, dict):
             parent[random.choice(("", "x" * 5000, "a\nb", "\ud800", f"{key} ", "version"))] = value
         case 5 | 6 if isinstance(parent, list):
-            parent.extend([value] * random.choice((1, 2, 100)))
+            parent.extend([value] * random.choice((1, 2, 30)))
         case 6:
             parent[key] = list(value) if isinstance(value, dict) else {"0": value}
         case _:

@@ -268,7 +268,8 @@ class _FakeCapture:
 def test_camera__ctrl_c_ends_it_and_keeps_the_video(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cv2, "VideoCapture", _FakeCapture)
+    real = cv2.VideoCapture  # reads back what was written
+    monkeypatch.setattr(cv2, "VideoCapture", lambda name: _FakeCapture(0) if name == 0 else real(name))
     assert _detect("0") == 0
     monkeypatch.undo()
     assert "camera0.mp4: 5 frames, 5 detections -> detections/camera0.mp4" in capsys.readouterr().out

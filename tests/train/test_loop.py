@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from fcos_edge.errors import CheckpointError, DataError, ImageError
+from fcos_edge.errors import CheckpointError, DataError, ImageError, UsageError
 from fcos_edge.train.config import AssignConfig, NetworkConfig, TrainConfig
 from fcos_edge.train.data import LabelledPicture, read_coco
 from fcos_edge.train.loop import (
@@ -165,3 +166,25 @@ def test_set_learning_rate__warm_up_and_cosine(step: int, share: float) -> None:
     set_learning_rate(optimizer, config, step, 2000)
     rates = [group["lr"] for group in optimizer.param_groups]
     assert rates == pytest.approx([share, share / 2], abs=1e-3)
+
+
+def test_train__full_disk_is_one_line_and_keeps_the_last_state(
+    pictures: list[LabelledPicture], tmp_path: Path
+) -> None:
+    def after_epoch(epoch: int, average: Fcos) -> dict[str, Any]:
+        if epoch == 2:  # the state takes more
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+        return {}
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(
+            UsageError, match=rf"{STATE_FILE}: cannot be written \(File too large\); make room"
+        ):
+            _train(CONFIG, pictures, tmp_path, after_epoch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS_FILE, STATE_FILE]
+    # With room, the run goes on from the first epoch.
+    _train(CONFIG, pictures, tmp_path)
+    assert [row["epoch"] for row in _rows(tmp_path)] == [1, 2, 2]
