@@ -148,11 +148,11 @@ def benchmark_app_us(path: Path) -> float:
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise UsageError(f"benchmark_app did not run ({error}); leave it out with --no-program") from None
-    found = re.search(r"Median:\s+([\d.]+) ms", output)
+    found = re.search(r"Median:\s+([\d.]+) (us|ms)", output)
     if found is None:
         raise UsageError("benchmark_app printed no median; leave it out with --no-program")
-    note(f"benchmark_app: {found[1]} ms")
-    return float(found[1]) * 1e3
+    note(f"benchmark_app: {found[1]} {found[2]}")
+    return float(found[1]) * (1e3 if found[2] == "ms" else 1)
 
 
 def make_parser() -> argparse.ArgumentParser:

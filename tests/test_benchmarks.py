@@ -7,29 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-import torch
 
-from fcos_edge.artifact import Format, Precision
-from fcos_edge.bundle import Manifest, ManifestArtifact, describe_file, write_manifest
-from fcos_edge.quantize.calibrate import calibrate
-from fcos_edge.quantize.deploy import deploy
-from fcos_edge.quantize.formats import load_writer
-from fcos_edge.quantize.record import Record
-from fcos_edge.spec import ModelSpec
-from fcos_edge.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from fcos_edge.train.config import NetworkConfig
-from fcos_edge.train.model import Fcos
-from tests.coco_sets import CLASSES, draw_shapes, make_coco_set
+from fcos_edge.train.checkpoint import load_checkpoint, save_checkpoint
+from small_bundle import PRECISIONS, noise, small_checkpoint, write_bundle
+from tests.coco_sets import CLASSES, make_coco_set
 
 FORMATS = ("onnx", "openvino", "tflite")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 RUNTIMES = ("onnxruntime", "openvino", "tflite")
-SIDE = 96
 
 
 @pytest.fixture(scope="module")
@@ -39,41 +26,15 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained detector, calibrated on four pictures."""
-    torch.manual_seed(0)
-    config = NetworkConfig(len(CLASSES), fpn_channels=16, tower_depth=1)
-    network = Fcos(config).eval()
-    # An untrained network is sure of nothing: let it find something everywhere.
-    assert network.head.logits.bias is not None
-    torch.nn.init.zeros_(network.head.logits.bias)
-    spec = ModelSpec("tiny", CLASSES, (SIDE, SIDE), config.mean, config.std)
-    generator = np.random.default_rng(1)
-    pictures = [draw_shapes(generator)[0] for _ in range(4)]
-    record = calibrate(deploy(network, spec.input_hw), pictures, spec)
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    thresholds = (0.5,) * len(CLASSES)
-    save_checkpoint(path, Checkpoint(network, config, spec, thresholds, record=record.to_dict()))
+    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
+    save_checkpoint(path, small_checkpoint(CLASSES))
     return path
 
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the benchmarks read of a bundle, straight from the writers: nothing is verified."""
-    loaded = load_checkpoint(checkpoint)
-    record = Record.from_dict(loaded.record)
-    graph = deploy(loaded.network, loaded.spec.input_hw)
     folder = tmp_path_factory.mktemp("bundle")
-    artifacts = []
-    for name in FORMATS:
-        writer = load_writer(name)
-        for precision in PRECISIONS:
-            files = writer.write(folder, graph, record, loaded.spec, precision, loaded.operating_thresholds)
-            entries = tuple(map(describe_file, files))
-            artifacts.append(ManifestArtifact(entries, cast(Format, name), precision))
-    write_manifest(folder, Manifest(loaded.spec, tuple(artifacts)))
-    (folder / "calibration.json").write_text(json.dumps(record.to_dict()))
-    (folder / "golden").mkdir()
-    cv2.imwrite(str(folder / "golden" / "shapes.png"), draw_shapes(np.random.default_rng(2))[0])
+    write_bundle(folder, load_checkpoint(checkpoint), noise(9))
     return folder
 
 
@@ -139,6 +100,48 @@ def test_int8_speed__has_a_ratio_for_each_runtime_and_round(
     assert set(document["figures"]) == set(RUNTIMES)
     assert all(len(figures["ratios"]) == 2 for figures in document["figures"].values())
     assert [target["limit"] for target in document["targets"]] == [1.8] * 3
+
+
+def test_pipeline_speed__times_every_step_of_every_runtime(
+    repo_root: Path, bundle: Path, tmp_path: Path
+) -> None:
+    _, document = _run(repo_root, tmp_path / "x.json", "pipeline_speed", bundle, "--rounds", 2)
+    figures = document["figures"]
+    assert set(figures["steps_us"]) == set(RUNTIMES)
+    for steps in figures["steps_us"].values():
+        assert set(steps) == {"whole", "bare", "call", "letterbox", "post"}
+        assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in steps.values())
+    assert len(figures["benchmark_app_us"]) == 2
+    assert len(document["targets"]) == 2 * len(RUNTIMES) + 1
+
+
+def test_postprocess_speed__naive_version_finds_the_same(repo_root: Path, tmp_path: Path) -> None:
+    # It compares the detections before it times.
+    _, document = _run(
+        repo_root, tmp_path / "x.json", "postprocess_speed", "--rounds", 1, "--calls", 1
+    )  # fmt: skip
+    assert [target["limit"] for target in document["targets"]] == [12, 16, 40, 3]
+
+
+def test_letterbox_speed__has_all_its_figures(repo_root: Path, tmp_path: Path) -> None:
+    _, document = _run(repo_root, tmp_path / "x.json", "letterbox_speed", "--rounds", 1, "--calls", 3)
+    assert set(document["figures"]) >= {"letterbox", "reading the frame once", "naive letterbox to float"}
+
+
+def test_cold_start__times_first_and_later_starts(repo_root: Path, bundle: Path, tmp_path: Path) -> None:
+    _, document = _run(repo_root, tmp_path / "x.json", "cold_start", bundle, "--rounds", 1)
+    starts = {f"{runtime} {which}" for runtime in RUNTIMES for which in ("first", "later")}
+    assert set(document["figures"]) == {"numpy later", *starts}
+
+
+def test_soak__samples_memory_handles_and_latency(repo_root: Path, bundle: Path, tmp_path: Path) -> None:
+    _, document = _run(repo_root, tmp_path / "x.json", "soak", bundle, "--frames", 200)
+    for runtime in RUNTIMES:
+        samples = document["figures"][runtime]
+        assert [sample["frames"] for sample in samples] == list(range(10, 210, 10))
+        # Handles and threads do not depend on the machine's load.
+        assert samples[-1]["handles"] <= samples[2]["handles"]
+        assert samples[-1]["threads"] <= samples[2]["threads"]
 
 
 @pytest.mark.slow
