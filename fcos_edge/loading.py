@@ -123,6 +123,8 @@ def open_artifact(
     path = Path(path)
     if precision not in (None, FAST, *PRECISIONS):
         raise UsageError(f"precision {precision!r} is none of {', '.join((*PRECISIONS, FAST))}")
+    if device == "":
+        raise UsageError("device is empty; name one as the runtime does, or leave it out for the CPU")
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(
             f"threads is {threads}, expected 1 to {MAX_THREADS}; this process may use {default_threads()}"

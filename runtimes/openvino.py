@@ -62,11 +62,18 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
     return OpenVinoRuntime(compiled, *_layouts(path, spec, info, compiled))
 
 
-def _check_device(device: str, available: list[str]) -> None:
-    if device not in available and device.split(":")[0].split(".")[0] not in (*available, *_VIRTUAL_DEVICES):
-        raise RuntimeUnavailableError(
-            f"OpenVINO has no device {device!r} here; it has {', '.join(available)}"
-        )
+def _check_device(named: str, available: list[str]) -> None:
+    """Raise RuntimeUnavailableError for what is not here: `GPU`, `GPU.1`, or a part of `HETERO:GPU,CPU`."""
+    name, _, parts = named.upper().partition(":")
+    # AUTO may be told what not to take: `AUTO:-GPU`.
+    wanted = [part for part in parts.split(",") if part and not part.startswith("-")]
+    if name not in _VIRTUAL_DEVICES:
+        wanted = [named.upper()]
+    for device in wanted:
+        if device not in available and device.split(".")[0].split("(")[0] not in available:
+            raise RuntimeUnavailableError(
+                f"OpenVINO has no device {named!r} here; it has {', '.join(available)}"
+            )
 
 
 def _read_model(path: Path) -> Any:

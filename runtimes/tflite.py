@@ -36,7 +36,8 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
     if options.device is not None and options.device.upper() != "CPU":
         try:
             # First alone: a delegate whose library is missing fails once more when it is deleted.
-            ctypes.PyDLL(options.device)
+            if not hasattr(ctypes.PyDLL(options.device), "tflite_plugin_create_delegate"):
+                raise ValueError("it is no TFLite delegate")
             delegates = [load_delegate(options.device)]
         except (OSError, ValueError) as error:
             raise RuntimeUnavailableError(

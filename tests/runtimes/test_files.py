@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _ctypes
 import sys
 import types
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -182,6 +184,33 @@ def test_tflite__without_delegates_library(tmp_path: Path) -> None:
     library.write_bytes(b"no library")
     with pytest.raises(RuntimeUnavailableError, match=r"libdelegate\.so"):
         open_artifact(write_tflite(tmp_path / "model.tflite"), device=str(library))
+
+
+def test_tflite__library_that_is_no_delegate(tmp_path: Path) -> None:
+    needs("tflite", "ai_edge_litert")
+    with pytest.raises(RuntimeUnavailableError, match="it is no TFLite delegate; give the path"):
+        open_artifact(write_tflite(tmp_path / "model.tflite"), device=_ctypes.__file__)
+
+
+@pytest.mark.parametrize(
+    ("device", "is_here"),
+    [
+        ("CPU", True),
+        ("auto", True),
+        ("AUTO:-GPU", True),
+        ("HETERO:CPU", True),
+        ("BATCH:CPU(2)", True),
+        ("GPU.1", False),
+        ("HETERO:GPU,CPU", False),
+        ("warp:CPU", False),
+    ],
+)
+def test_openvino__devices_by_name(device: str, is_here: bool) -> None:
+    pytest.importorskip("openvino")
+    from fcos_edge.runtimes.openvino import _check_device
+
+    with nullcontext() if is_here else pytest.raises(RuntimeUnavailableError, match="here; it has CPU$"):
+        _check_device(device, ["CPU"])
 
 
 def test_tflite_runtime__under_numpy_2_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
