@@ -209,7 +209,7 @@ def test_openvino__devices_by_name(device: str, is_here: bool) -> None:
     pytest.importorskip("openvino")
     from fcos_edge.runtimes.openvino import _check_device
 
-    with nullcontext() if is_here else pytest.raises(RuntimeUnavailableError, match="here; it has CPU$"):
+    with nullcontext() if is_here else pytest.raises(RuntimeUnavailableError, match=r"here; it has CPU$"):
         _check_device(device, ["CPU"])
 
 
