@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fcos_edge.threads import default_threads
 from fcos_edge.train.checkpoint import load_checkpoint, save_checkpoint
 from small_bundle import PRECISIONS, noise, small_checkpoint, write_bundle
 from tests.coco_sets import CLASSES, make_coco_set
@@ -132,6 +133,25 @@ def test_cold_start__times_first_and_later_starts(repo_root: Path, bundle: Path,
     _, document = _run(repo_root, tmp_path / "x.json", "cold_start", bundle, "--rounds", 1)
     starts = {f"{runtime} {which}" for runtime in RUNTIMES for which in ("first", "later")}
     assert set(document["figures"]) == {"numpy later", *starts}
+
+
+def test_sharing_cores__measures_each_setting(repo_root: Path, bundle: Path, tmp_path: Path) -> None:
+    if default_threads() < 2:
+        pytest.skip("one core has nothing to share")
+    _, document = _run(
+        repo_root, tmp_path / "x.json", "sharing_cores", bundle, "--rounds", 1, "--seconds", 1
+    )  # fmt: skip
+    turns = {f"turns, {runtime}, {how}" for runtime in RUNTIMES for how in ("at once", "in turns")}
+    assert turns <= set(document["figures"])
+
+
+def test_tflite_packages__other_python_is_run(repo_root: Path, bundle: Path, tmp_path: Path) -> None:
+    # This environment twice: one with tflite-runtime is not at hand in a test.
+    _, document = _run(
+        repo_root, tmp_path / "x.json", "tflite_packages", bundle, "--python", sys.executable,
+        "--rounds", 1, "--calls", 5,
+    )  # fmt: skip
+    assert len(document["figures"]) == 3
 
 
 def test_soak__samples_memory_handles_and_latency(repo_root: Path, bundle: Path, tmp_path: Path) -> None:
