@@ -73,7 +73,7 @@ BUDGETS = Budgets(
     fp16=FloatBudget(max_difference=3e-2, threshold_margin=0.05, iou=0.9, score=0.03),
     int8=Int8Budget(
         # Some sums near a tie round the other way, which is as good as flipped bits: OpenVINO is at 1.2
-        # floors over 50 pictures, tflite-runtime 2.14 at 1.5 on the golden ones.
+        # floors over 50 pictures, tflite-runtime's own kernels at 1.5 on the golden ones.
         floors=2.0,
         # Small networks are not chaotic: a flipped bit changes little, a rounding at the end as much.
         least_floor=0.25,

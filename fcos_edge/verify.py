@@ -29,7 +29,8 @@ from fcos_edge.postprocess import PostProcessor
 from fcos_edge.runtime import RawOutputs, find_runtime, installed_package, runtime_names
 from fcos_edge.spec import BRANCHES, ModelSpec
 
-# Where int8 sums are exact on x86 with VNNI: runtime -> its package. tflite-runtime requantizes otherwise.
+# Where int8 sums are exact on x86 with VNNI: runtime -> its package. tflite-runtime's are where it computes
+# them in XNNPACK (xnnpack.py), and requantized otherwise where it does not.
 _EXACT_PACKAGES = {"onnxruntime": "onnxruntime", "tflite": "ai_edge_litert"}
 # XNNPACK, inside ai-edge-litert, widens before it adds and does not saturate on any CPU.
 _SATURATING = ("onnxruntime", "openvino")
