@@ -133,7 +133,8 @@ def _ended_by_signals() -> Iterator[None]:
     """SIGTERM becomes a KeyboardInterrupt, as Ctrl-C does: who cleans up after one does so after both.
 
     Where C++ stands between two functions of Python, as in OpenVINO's converter, the interrupt arrives as
-    a RuntimeError; it is an interrupt all the same.
+    a RuntimeError, and in the import of a C extension as an ImportError, of which others make errors of
+    ours; it is an interrupt all the same.
     """
     received: list[int] = []
 
@@ -148,15 +149,22 @@ def _ended_by_signals() -> Iterator[None]:
     handlers = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
-    except FcosEdgeError:
-        raise
-    except (Exception, KeyboardInterrupt):
-        if received:
+    except (Exception, KeyboardInterrupt) as error:
+        # A verb that ends well after an interrupt, as a camera's does, may still find a mistake.
+        if received and (not isinstance(error, FcosEdgeError) or _stems_from_interrupt(error)):
             raise _SignalError(received[0]) from None
         raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _stems_from_interrupt(error: BaseException) -> bool:
+    links = [error]
+    while (before := links[-1].__cause__ or links[-1].__context__) is not None and before not in links:
+        links.append(before)
+    name = KeyboardInterrupt.__name__
+    return any(isinstance(link, KeyboardInterrupt) or name in str(link) for link in links)
 
 
 def _fail(message: str, exit_code: int) -> int:

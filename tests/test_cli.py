@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import signal
@@ -11,12 +12,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from fcos_edge import __version__, cli
-from fcos_edge.errors import FcosEdgeError, GateError, UsageError
+from fcos_edge.errors import ArtifactError, FcosEdgeError, GateError, RuntimeUnavailableError, UsageError
 from tests.recordings import write_recording
 
 
@@ -67,13 +68,37 @@ def test_main__our_own_mistake_keeps_its_traceback(error: Exception, monkeypatch
         _run_with(monkeypatch, _raise(error))
 
 
-@pytest.mark.parametrize("converts", [False, True], ids=["as it is", "through C++"])
+def _as_it_is(interrupt: KeyboardInterrupt) -> NoReturn:
+    raise interrupt
+
+
+def _through_cpp(interrupt: KeyboardInterrupt) -> NoReturn:
+    """As pybind11 does with what a callback raises."""
+    raise RuntimeError("KeyboardInterrupt: <EMPTY MESSAGE>") from None
+
+
+def _in_an_import(interrupt: KeyboardInterrupt) -> NoReturn:
+    """As pybind11 does in the import of a C extension, and `runtime.importing` with that."""
+    try:
+        raise ImportError("initialization failed") from interrupt
+    except ImportError as error:
+        raise RuntimeUnavailableError("onnxruntime is broken: initialization failed") from error
+
+
+def _in_a_writer(interrupt: KeyboardInterrupt) -> NoReturn:
+    try:
+        _through_cpp(interrupt)
+    except RuntimeError as error:
+        raise ArtifactError("model.onnx: cannot load it") from error
+
+
+@pytest.mark.parametrize("converted", [_as_it_is, _through_cpp, _in_an_import, _in_a_writer])
 @pytest.mark.parametrize(("number", "code", "line"), [
     (signal.SIGINT, 130, "fcos-edge: interrupted\n"),
     (signal.SIGTERM, 143, "fcos-edge: terminated\n"),
 ])  # fmt: skip
 def test_main__signal_ends_the_verb_as_an_interrupt(
-    number: signal.Signals, code: int, line: str, converts: bool,
+    number: signal.Signals, code: int, line: str, converted: Callable[[KeyboardInterrupt], NoReturn],
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     seen = []
@@ -83,9 +108,7 @@ def test_main__signal_ends_the_verb_as_an_interrupt(
             signal.raise_signal(number)
         except KeyboardInterrupt as interrupt:
             seen.append(interrupt)
-            if converts:  # as pybind11 does with what a callback raises
-                raise RuntimeError("KeyboardInterrupt: <EMPTY MESSAGE>") from None
-            raise
+            converted(interrupt)
         return 0
 
     usual: Any = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}[number]
@@ -97,6 +120,22 @@ def test_main__signal_ends_the_verb_as_an_interrupt(
         signal.signal(number, before)
     assert len(seen) == 1
     assert capsys.readouterr() == ("", line)
+
+
+def test_main__mistake_after_an_interrupt_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb(args: argparse.Namespace) -> int:
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end a camera
+            signal.raise_signal(signal.SIGINT)
+        raise UsageError("camera0.mp4: cannot be written")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert _run_with(monkeypatch, verb) == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "fcos-edge: camera0.mp4: cannot be written\n"
 
 
 def test_main__reader_of_stdout_is_gone(

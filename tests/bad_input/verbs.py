@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import REPO_ROOT
 
 # What a verb says on its way. TFLite has a voice of its own.
-_NOTES = ("model: ", "folding ", "writing ", "running ", "verifying ", "wrote ", "calibrating ", "INFO: ")
+NOTES = ("model: ", "folding ", "writing ", "running ", "verifying ", "wrote ", "calibrating ", "INFO: ")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
 
 def run(command: Sequence[str], folder: Path) -> Ended:
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
-    complaints = tuple(line for line in done.stderr.splitlines() if not line.startswith(_NOTES))
+    complaints = tuple(line for line in done.stderr.splitlines() if not line.startswith(NOTES))
     return Ended(done.returncode, done.stdout, complaints)
 
 
