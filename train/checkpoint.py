@@ -170,6 +170,10 @@ def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; give a .safetensors checkpoint")
     try:
+        path.open("rb").close()  # safetensors calls every file that it cannot open missing
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give another checkpoint") from None
+    try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError, ValueError) as error:
