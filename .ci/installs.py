@@ -164,20 +164,23 @@ def check_detected(path: Path) -> None:
 
 
 def report_boards(wheel: Path, args: argparse.Namespace, folder: Path) -> int:
-    print(f"{args.arch} with glibc 2.{args.glibc}; the sizes are the wheels' own, without bytecode:")
-    print_row("Python", "extra", "runtime", "packages", "needs glibc", "download MB", "unpacked MB")
-    print_row(*["---"] * 7)
+    measured = ("download MB", "unpacked MB") if args.download else ()
+    without = " (unpacked: the wheels' files, without bytecode)" if args.download else ""
+    print(f"{args.arch} with glibc 2.{args.glibc}{without}:")
+    print_row("Python", "extra", "runtime", "packages", "needs glibc", *measured)
+    print_row(*["---"] * (5 + len(measured)))
+    empty = [""] * (2 + len(measured))
     failures = []
 
     def row(python: str, extra: Extra) -> list[object]:
         if reason := extra.reason_against(tuple(map(int, python.split(".")))):
-            return [python, extra.name, f"none: {reason}", *[""] * 4]
+            return [python, extra.name, f"none: {reason}", *empty]
         try:
             with TemporaryDirectory(dir=folder) as place:
                 return [python, extra.name, *find_wheels(extra, python, wheel, args, Path(place))]
         except StepError as error:
             failures.append(f"{args.arch}, Python {python}, {extra.name}: {error}")
-            return [python, extra.name, "FAILED", *[""] * 4]
+            return [python, extra.name, "FAILED", *empty]
 
     cases = itertools.product(args.pythons, EXTRAS)
     with ThreadPoolExecutor(2) as pool:  # half of it is waiting for the index
@@ -199,7 +202,7 @@ def find_wheels(
     options: list[object] = ["--only-binary=:all:", "--implementation=cp", "--python-version", python]
     options += [f"--platform={platform}" for platform in platforms]
     wanted = f"{wheel}[{extra.name}]"
-    sizes = ["", ""]
+    sizes = []
     if args.download:
         run(*pip("download", *options, "--dest", place, wanted))
         names = sorted(path.name for path in place.iterdir())
