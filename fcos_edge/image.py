@@ -7,25 +7,22 @@ grey, float and alpha arrays are refused with advice, because a wrong guess cost
 from __future__ import annotations
 
 import os
-import struct
+import stat
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from fcos_edge.encoded import declared_hw, is_damaged
 from fcos_edge.errors import ImageError
 from fcos_edge.runtime import UInt8Array
 
 MAX_PIXELS = 1 << 28  # 16384 x 16384, 768 MiB once decoded
 MAX_FILE_BYTES = 1 << 28
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_SIGNATURE = b"\xff\xd8\xff"
-# SOF0..SOF15 without DHT (C4), JPG (C8) and DAC (CC): the segments that hold the size.
-_JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_SCAN_START = 0xDA
-_JPEG_FILL_BYTE = 0xFF
+# In the error of a picture that OpenCV itself finds too large; its limit is 2^30 pixels.
+_OPENCV_LIMIT = "CV_IO_MAX_IMAGE_PIXELS"
 
 # OpenCV 5 moved getLogLevel and setLogLevel there.
 _cv2_logging: Any = getattr(cv2.utils, "logging", cv2)
@@ -74,18 +71,25 @@ def read_image_bgr(path: str | os.PathLike[str]) -> UInt8Array:
     returns: (H, W, 3) uint8, BGR
 
     Raises ImageError where the file cannot be read, is no picture, is larger than MAX_FILE_BYTES, or
-    decodes to more than MAX_PIXELS; PNG and JPEG are refused by their header, before memory is taken.
+    decodes to more than MAX_PIXELS; PNG, JPEG, BMP and GIF are refused by their header, before memory is
+    taken, and all others above OpenCV's own limit.
     """
     path = Path(path)
     encoded = _read_bytes(path)
-    _check_pixels(path, _declared_hw(encoded))
+    _check_pixels(path, declared_hw(encoded))
+    if is_damaged(encoded):
+        raise ImageError(f"{path}: not a picture that OpenCV can decode, damaged or cut short; copy it again")
     # Decoding from memory keeps OpenCV's "can't open/read file" off stderr, and reads any path on Windows.
     log_level = _cv2_logging.getLogLevel()
     _cv2_logging.setLogLevel(0)
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
+    except cv2.error as error:
         image = None
+        if _OPENCV_LIMIT in str(error):
+            raise ImageError(
+                f"{path}: more pixels than OpenCV decodes, wanted at most {MAX_PIXELS}; shrink the picture"
+            ) from None
     finally:
         _cv2_logging.setLogLevel(log_level)
     if image is None:
@@ -96,15 +100,20 @@ def read_image_bgr(path: str | os.PathLike[str]) -> UInt8Array:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ImageError(
-                f"{path}: {size} bytes, wanted at most {MAX_FILE_BYTES}; shrink the picture or check the file"
-            )
-        encoded = path.read_bytes()
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            size = status.st_size
+            if size <= MAX_FILE_BYTES:
+                # A pipe or a device has no size, and may have no end.
+                encoded = file.read() if stat.S_ISREG(status.st_mode) else file.read(MAX_FILE_BYTES + 1)
+                size = len(encoded)
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"{path}: cannot read the picture ({reason}); check the path") from None
+    if size > MAX_FILE_BYTES:
+        raise ImageError(
+            f"{path}: {size} bytes, wanted at most {MAX_FILE_BYTES}; shrink the picture or check the file"
+        )
     if not encoded:
         raise ImageError(f"{path}: the file is empty; copy the picture again")
     return encoded
@@ -115,26 +124,3 @@ def _check_pixels(path: Path, size_hw: tuple[int, int] | None) -> None:
         raise ImageError(
             f"{path}: {size_hw[1]}x{size_hw[0]} pixels, wanted at most {MAX_PIXELS}; shrink the picture"
         )
-
-
-def _declared_hw(encoded: bytes) -> tuple[int, int] | None:
-    """(height, width) from a PNG's or JPEG's header, before orientation; None where it is neither."""
-    if encoded.startswith(_PNG_SIGNATURE) and len(encoded) >= 24:
-        width, height = struct.unpack_from(">II", encoded, 16)
-        return height, width
-    if not encoded.startswith(_JPEG_SIGNATURE):
-        return None
-    at = 2
-    while at + 9 <= len(encoded) and encoded[at] == 0xFF:
-        marker = encoded[at + 1]
-        if marker == _JPEG_FILL_BYTE:
-            at += 1
-        elif marker in _JPEG_FRAME_MARKERS:
-            height, width = struct.unpack_from(">HH", encoded, at + 5)
-            return height, width
-        elif marker == _JPEG_SCAN_START:
-            return None
-        else:
-            (length,) = struct.unpack_from(">H", encoded, at + 2)
-            at += 2 + length
-    return None

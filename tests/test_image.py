@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -122,13 +124,37 @@ def jpeg_header(width: int, height: int) -> bytes:
     return b"\xff\xd8" + comment + frame
 
 
+def bmp_header(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IIIIiiHHI", 1000, 0, 54, 40, width, height, 1, 24, 0) + bytes(1000)
+
+
+def gif_header(width: int, height: int) -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBBBHHHHB", width, height, 0, 0, 0, 0x2C, 0, 0, width, height, 0)
+
+
+def tiff_header(width: int, height: int) -> bytes:
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(1000)
+
+
 @pytest.mark.parametrize(
-    "content", [png_header(1 << 20, 1 << 20), png_header(16385, 16384), jpeg_header(65500, 65500)]
+    "content",
+    [
+        png_header(1 << 20, 1 << 20),
+        png_header(16385, 16384),
+        png_header(50_000, 50_000),
+        jpeg_header(65500, 65500),
+        bmp_header(50_000, 50_000),
+        bmp_header(20_000, -20_000),
+        gif_header(20_000, 20_000),  # 40 bytes that would take 3 GB
+        tiff_header(50_000, 50_000),  # by OpenCV
+    ],
 )
 def test_read__too_many_pixels_are_refused_by_the_header(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=f"pixels, wanted at most {MAX_PIXELS}; shrink"):
+    with pytest.raises(ImageError, match=f"pixels.*, wanted at most {MAX_PIXELS}; shrink"):
         read_image_bgr(path)
 
 
@@ -148,6 +174,20 @@ def test_read__too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(image_module, "MAX_FILE_BYTES", 10)
     with pytest.raises(ImageError, match="bytes, wanted at most 10; shrink"):
         read_image_bgr(path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero, of Unix")
+def test_read__device_without_end() -> None:
+    with pytest.raises(ImageError, match="/dev/zero: 268435457 bytes, wanted at most 268435456"):
+        read_image_bgr("/dev/zero")
+
+
+def test_read__pipe(tmp_path: Path) -> None:
+    # `fcos-edge detect <(curl ...)`
+    source, pipe = write(tmp_path / "a.png", IMAGE), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(source.read_bytes())).start()
+    np.testing.assert_array_equal(read_image_bgr(pipe), IMAGE)
 
 
 # --- arrays ------------------------------------------------------------------------------------------
