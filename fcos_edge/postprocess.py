@@ -114,6 +114,7 @@ class PostProcessor:
                 has_area = (sides > _LEAST_SIDE).all(axis=1)
                 boxes_xyxy, best = boxes_xyxy[has_area], best[has_area]
             label = position[best] - location[best] * len(spec.classes)
+            label = label.astype(np.int64, copy=False)  # 32-bit Arm counts positions in int32
             kept = suppression.keep(boxes_xyxy, label if spec.nms_per_class else None)
             if len(kept) == len(best):
                 found.append((boxes_xyxy, score[best], label))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,11 @@ def _config(device: str, options: LoadOptions) -> dict[str, Any]:
         # Pinned, two networks of one thread share the first core, in one process or in two, and each
         # takes twice its time while the second core idles.
         config["ENABLE_CPU_PINNING"] = False
+        if platform.machine() not in FIRST_ON:
+            # OpenVINO's int8 convolutions for Arm get these files wrong (2026.0: every output) or refuse them
+            # (2026.4: "Convolution input precision should be single"). Without them it computes the same
+            # integers in float32: right, and as slow as fp32.
+            config["LP_TRANSFORMS_MODE"] = "NO"
     return config
 
 
