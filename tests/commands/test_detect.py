@@ -199,6 +199,14 @@ def test_model__that_is_none_is_one_line(model: str, said: str, capsys: pytest.C
     assert not Path("detections").exists()
 
 
+@pytest.mark.parametrize("model", [["--model", "model.npz"], []], ids=["a file", "PyTorch"])
+def test_threads__too_many_are_one_line(model: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", "street.png", "--threads", "100000", *model]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("fcos-edge: threads is 100000, expected 1 to ")
+
+
 def test_results_folder__as_source_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert _detect("street.png") == 0
     drawn = Path("detections/street.png").read_bytes()
