@@ -193,8 +193,6 @@ def on_small_disk(size: str, place: Path, *argv: str) -> Ended:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("formats", "size"), [
-    ("onnx", "1m"),  # the first file
-    ("onnx", "14m"),  # int8
     ("onnx", "17900k"),  # the golden pictures
     ("openvino", "22m"),  # int8
 ])  # fmt: skip
