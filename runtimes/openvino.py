@@ -78,6 +78,9 @@ def _check_device(named: str, available: list[str]) -> None:
 
 
 def _read_model(path: Path) -> Any:
+    weights = path.with_suffix(".bin")
+    if path.suffix == ".xml" and not (weights.is_file() and weights.stat().st_size):
+        raise ArtifactError(f"{weights}: missing or empty, but {path.name} needs it; copy both files again")
     try:
         return shared_core().read_model(path)
     except Exception as error:
