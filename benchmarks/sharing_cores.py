@@ -2,8 +2,10 @@
 
     python benchmarks/sharing_cores.py street8-lite0-320
 
-waiting   ONNX Runtime, int8 in turns with fp32, as many threads as cores: its threads wait for the next run
-          spinning, on the cores that the other network is computing on. We stop that when a run ends.
+waiting   ONNX Runtime, int8 alone, in turns with fp32, and after pauses of 30 ms, as many threads as cores:
+          its threads wait for the next run spinning, on the cores that the other network is computing on.
+          We limit that. "CPU" is what a picture costs of all cores, the pause included.
+pauses    the same pauses in every runtime with one thread and with as many as cores, as we set it
 pinning   OpenVINO, two networks of one thread that run at the same time: each pins its thread to the first
           core. We let them go where there is room.
 turns     two detectors of as many threads as cores that run at the same time: their threads wait for each
@@ -32,8 +34,9 @@ from fcos_edge.loading import open_artifact
 from fcos_edge.runtime import UInt8Array, find_runtime, installed_package
 from fcos_edge.threads import SharedCores, default_threads
 from networks import RUNTIME_OF
-from timing import median_times
+from timing import WARM_UP_CALLS, median_times
 
+PAUSE_S = 0.03
 Call = Callable[[], object]
 
 
@@ -47,16 +50,23 @@ def run(args: argparse.Namespace) -> None:
     figures: dict[str, Any] = {}
     rows: list[Sequence[object]] = []
     if _is_installed("onnxruntime"):
-        for name, is_stopped in (("as it comes", False), ("stopped", True)):
-            times_ms = _waiting(args.bundle, images, cores, is_stopped, args.rounds)
+        for name, is_limited in (("as it comes", False), ("limited", True)):
+            times_ms = _waiting(args.bundle, images, cores, is_limited, args.rounds)
             figures[f"waiting, {name}"] = times_ms
             rows += [("waiting", name, what, f"{value:.1f} ms") for what, value in times_ms.items()]
-    if _is_installed("openvino"):
+    if _is_installed("openvino"):  # before any network that is not pinned: it frees all others
         for name, is_pinned in (("as it comes", True), ("not pinned", False)):
             calls = [_openvino_call(args.bundle, images, is_pinned) for _ in range(2)]
             rate = _rate(calls, args.seconds)
             figures[f"pinning, {name}"] = rate
             rows.append(("pinning", name, "two networks of one thread", f"{rate:.0f} pictures/s"))
+    for runtime in filter(_is_installed, RUNTIME_OF.values()):
+        for threads in (1, cores):
+            call = _shared_call(args.bundle, images, runtime, threads, SharedCores(cores))
+            latency_ms, cpu_ms = _after_pauses(call, args.rounds)
+            figures[f"pauses, {runtime}, {threads}"] = {"latency_ms": latency_ms, "cpu_ms": cpu_ms}
+            what = f"{runtime}, threads: {threads}"
+            rows.append(("pauses", "limited", what, f"{latency_ms:.1f} ms, {cpu_ms:.0f} ms of CPU"))
     for runtime in filter(_is_installed, RUNTIME_OF.values()):
         for name, shared in (("at once", SharedCores(2 * cores)), ("in turns", SharedCores(cores))):
             calls = [_shared_call(args.bundle, images, runtime, cores, shared) for _ in range(2)]
@@ -67,26 +77,49 @@ def run(args: argparse.Namespace) -> None:
     report("sharing_cores", conditions, [], [table], figures, args.json)
 
 
-def _waiting(bundle: Path, images: UInt8Array, cores: int, is_stopped: bool, rounds: int) -> dict[str, float]:
-    """Milliseconds of int8 alone, then in turns with fp32."""
-    int8 = _onnxruntime_call(bundle, "int8", images, cores, is_stopped)
-    alone = median_times({"int8": int8}, rounds, 20)["int8"]
-    fp32 = _onnxruntime_call(bundle, "fp32", images, cores, is_stopped)
-    in_turns = []
+def _waiting(bundle: Path, images: UInt8Array, cores: int, is_limited: bool, rounds: int) -> dict[str, float]:
+    """Milliseconds of int8 alone, after pauses, and in turns with fp32."""
+    int8 = _onnxruntime_call(bundle, "int8", images, cores, is_limited)
+    alone_us = median_times({"int8": int8}, rounds, 20)["int8"]
+    paused_ms, cpu_ms = _after_pauses(int8, rounds)
+    fp32 = _onnxruntime_call(bundle, "fp32", images, cores, is_limited)
+    in_turns_ms = []
     for _ in range(rounds * 20):
         fp32()
         start = time.perf_counter_ns()
         int8()
-        in_turns.append((time.perf_counter_ns() - start) / 1e6)
-    return {"int8 alone": statistics.median(alone) / 1e3, "int8 after fp32": statistics.median(in_turns)}
+        in_turns_ms.append((time.perf_counter_ns() - start) / 1e6)
+    return {
+        "int8 alone": statistics.median(alone_us) / 1e3,
+        "int8 after fp32": statistics.median(in_turns_ms),
+        "int8 after a pause": paused_ms,
+        "CPU of that": cpu_ms,
+    }
 
 
-def _onnxruntime_call(bundle: Path, precision: str, images: UInt8Array, cores: int, is_stopped: bool) -> Call:
+def _after_pauses(call: Call, rounds: int) -> tuple[float, float]:
+    """Milliseconds of a call after a pause, and of CPU for both."""
+    for _ in range(WARM_UP_CALLS):
+        call()
+    times_ms = []
+    cpu = time.process_time()
+    for _ in range(rounds * 20):
+        time.sleep(PAUSE_S)
+        start = time.perf_counter_ns()
+        call()
+        times_ms.append((time.perf_counter_ns() - start) / 1e6)
+    return statistics.median(times_ms), (time.process_time() - cpu) / len(times_ms) * 1e3
+
+
+def _onnxruntime_call(bundle: Path, precision: str, images: UInt8Array, cores: int, is_limited: bool) -> Call:
     import onnxruntime
+
+    from fcos_edge.runtimes.onnxruntime import LIMITED_SPINNING
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores
-    options.add_session_config_entry("session.force_spinning_stop", str(int(is_stopped)))
+    for key, value in (LIMITED_SPINNING if is_limited else {}).items():
+        options.add_session_config_entry(key, value)
     path = bundle / f"model.{precision}.onnx"
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name

@@ -22,6 +22,10 @@ FIRST_ON = ()
 
 _CPU = "CPUExecutionProvider"
 _DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+# Its threads would wait for the next run spinning, on the cores that another network, or the rest of the
+# program, needs: int8 in turns with fp32 took twice its time so, and between the frames of a camera a core
+# was busy doing nothing. The second is for releases that do not know the first.
+LIMITED_SPINNING = {"session.intra_op.spin_duration_us": "500", "session.force_spinning_stop": "1"}
 # Above "error" there is only "fatal": what fails arrives as an exception, not as text on the terminal.
 _LOG_FATAL = 4
 
@@ -107,9 +111,8 @@ def _session_options(options: LoadOptions) -> Any:
     session_options.intra_op_num_threads = options.threads
     session_options.inter_op_num_threads = 1
     session_options.log_severity_level = _LOG_FATAL
-    # Its threads would wait for the next run spinning, on the cores that another network, or what
-    # follows in this program, needs: int8 and fp32 in turns took twice their time so.
-    session_options.add_session_config_entry("session.force_spinning_stop", "1")
+    for key, value in LIMITED_SPINNING.items():
+        session_options.add_session_config_entry(key, value)
     if options.is_fast:
         session_options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     return session_options
