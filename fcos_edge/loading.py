@@ -140,7 +140,7 @@ def open_artifact(
         content = artifact.content
     else:
         runtime_name = _choose_runtime(path, runtimes)
-    spec, info = read_document(path)
+    spec, info = _read_document(path, runtimes[runtime_name])
     if manifest_spec not in (None, spec):
         raise ArtifactError(f"{path}: its spec differs from {MANIFEST_NAME}'s; export the bundle again")
     if file_precision not in (None, info.precision):
@@ -156,13 +156,17 @@ def read_document(path: Path) -> tuple[ModelSpec, ArtifactInfo]:
     Raises ArtifactError for a file that cannot be read, SpecError for a document that is not ours.
     """
     runtimes = {name: find_runtime(name) for name in runtime_names()}
-    reader = next((r.READERS[path.suffix] for r in runtimes.values() if path.suffix in r.READERS), None)
-    if reader is None:
+    readable = [runtime for runtime in runtimes.values() if path.suffix in runtime.READERS]
+    if not readable:
         raise ArtifactError(f"{path}: no model file; expected {_suffixes(runtimes)}, or a bundle's folder")
+    return _read_document(path, readable[0])
+
+
+def _read_document(path: Path, runtime: RuntimeFile) -> tuple[ModelSpec, ArtifactInfo]:
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file")
     try:
-        return parse_document(reader(path))
+        return parse_document(runtime.READERS[path.suffix](path))
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 

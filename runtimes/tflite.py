@@ -14,7 +14,7 @@ from fcos_edge.boundary import InputLayout, OutputLayout, Port, check_input
 from fcos_edge.errors import ArtifactError, RuntimeUnavailableError
 from fcos_edge.runtime import LoadOptions, RawOutputs, UInt8Array, importing, reason_of
 from fcos_edge.spec import ModelSpec
-from fcos_edge.trailer import read_trailer
+from fcos_edge.trailer import check_model, read_trailer
 from fcos_edge.xnnpack import XnnpackDelegate, int8_delegate
 
 READERS = {".tflite": read_trailer}
@@ -31,6 +31,8 @@ def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) 
 
     There is nothing for `options.is_fast` to switch on: XNNPACK computes in float32 or int8.
     """
+    if not options.content:  # else its sha256 is known to be right
+        check_model(path)
     make_interpreter, load_delegate, make_default_delegate = _import_interpreter()
     delegates = None
     if options.device is not None and options.device.upper() != "CPU":
