@@ -13,17 +13,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fcos_edge.artifact import ArtifactInfo
 from fcos_edge.errors import ArtifactError, ImageError
 from fcos_edge.runtime import Branch, RawOutputs, UInt8Array
 from fcos_edge.spec import BRANCHES, ModelSpec
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
 
 
 class Port(NamedTuple):

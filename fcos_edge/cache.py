@@ -56,10 +56,10 @@ class CacheEntry:
         if folder is None:
             return None
         try:
-            stored = (folder / self._name).read_bytes()
+            with (folder / self._name).open("rb") as file:
+                digest, content = file.read(_DIGEST_BYTES), file.read()
         except OSError:
             return None
-        digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
         return content if hashlib.sha256(content).digest() == digest else None
 
     def write(self, content: bytes) -> None:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fcos_edge.runtime import Branch, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Quantization = tuple[tuple[float, int], ...]  # (scale, zero_point) per level
 # From this many logits on, finding the survivors takes longer than comparing all.

@@ -6,9 +6,9 @@ import math
 import threading
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from fcos_edge.detections import Detections
 from fcos_edge.errors import UsageError
@@ -18,6 +18,9 @@ from fcos_edge.postprocess import PostProcessor
 from fcos_edge.runtime import Runtime
 from fcos_edge.spec import ModelSpec
 from fcos_edge.threads import SHARED_CORES
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 class Detector:

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from fcos_edge.errors import ImageError
 from fcos_edge.image import as_image_bgr
 from fcos_edge.runtime import FloatArray, UInt8Array
 from fcos_edge.spec import Interpolation, ModelSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _CV2_INTERPOLATION: dict[Interpolation, int] = {
     "linear": cv2.INTER_LINEAR,

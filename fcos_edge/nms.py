@@ -10,10 +10,14 @@ it, then who stays is decided box by box, one machine word each. It ends as soon
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 
 from fcos_edge.runtime import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # As many as a word has bits; the pair matrix stays in the cache.
 _BLOCK = 64

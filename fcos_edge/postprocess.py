@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from fcos_edge.candidates import INTEGER_DTYPES, find_above, gather, logit_bound
 from fcos_edge.detections import Detections
@@ -26,6 +26,9 @@ from fcos_edge.letterbox import Letterbox
 from fcos_edge.nms import Suppression
 from fcos_edge.runtime import Branch, FloatArray, IntArray, RawOutputs
 from fcos_edge.spec import ModelSpec, Score
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # Farther than any side of any input (16384), so a longer distance gives the same clipped box. Applied
 # before the activation, this keeps infinities and the overflow of exp out of the arithmetic.

@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from fcos_edge.artifact import ArtifactInfo
 from fcos_edge.errors import RuntimeUnavailableError
 from fcos_edge.spec import ModelSpec
 
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-UInt8Array = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float32]
+    IntArray = npt.NDArray[np.int64]
+    UInt8Array = npt.NDArray[np.uint8]
+else:
+    # Annotations are not read at run time, and each start would pay a millisecond for numpy.typing.
+    FloatArray = IntArray = UInt8Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class RuntimeFile(Protocol):
 
 def runtime_names() -> tuple[str, ...]:
     """The runtimes there are, installed or not: the files in `runtimes/`."""
+    import pkgutil
+
     from fcos_edge import runtimes
 
     return tuple(sorted(module.name for module in pkgutil.iter_modules(runtimes.__path__)))
@@ -113,9 +119,10 @@ def runtime_names() -> tuple[str, ...]:
 
 def find_runtime(name: str) -> RuntimeFile:
     """The runtime called `name`, installed or not. Raises RuntimeUnavailableError for an unknown name."""
-    if name not in runtime_names():
+    module = f"fcos_edge.runtimes.{name}"
+    if not name.isidentifier() or importlib.util.find_spec(module) is None:
         raise RuntimeUnavailableError(f"runtime {name!r} is none of {', '.join(runtime_names())}")
-    return cast(RuntimeFile, importlib.import_module(f"fcos_edge.runtimes.{name}"))
+    return cast(RuntimeFile, importlib.import_module(module))
 
 
 def installed_package(runtime: RuntimeFile) -> str | None:

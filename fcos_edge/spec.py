@@ -233,7 +233,8 @@ def is_json_object(value: object) -> bool:
 def _is_flat(value: object, levels: int) -> bool:
     """Whether `value` nests at most so deep; deeper JSON can be read, but not always written again."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return levels >= 0 and all(_is_flat(one, levels - 1) for one in inner)
+    containers = [one for one in inner if isinstance(one, dict | list | tuple)]
+    return levels >= 0 and all(_is_flat(one, levels - 1) for one in containers)
 
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
