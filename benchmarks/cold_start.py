@@ -5,9 +5,9 @@
 A new Python process loads the bundle's int8 file in one runtime, with one thread, finds what is in a frame
 of 1280x720 that it has in memory, as from a camera, and says so. Timed is from its start until that word
 arrives. The baseline is a process that imports NumPy and says so. All processes of a round start one after
-another; the figure is the median of the rounds' ratios. "first" is a start with nothing kept of an earlier one
-(cache.py), "later" one with it. Files are in the disk cache and bytecode is compiled, as where a wheel was
-installed.
+another; the figure is the median of the rounds' ratios. "first" is a start with nothing kept of an earlier
+one (cache.py), "later" one with it. Files are in the disk cache and bytecode is compiled, as where a wheel
+was installed.
 """
 
 from __future__ import annotations
