@@ -2,9 +2,10 @@
 
     python benchmarks/soak.py
 
-Frames of eight sizes in turn, one thread, each runtime in a process of its own, int8. Without a bundle, that
-of a small untrained detector is made (which needs torch). What is taken after a tenth of the frames is
-compared with what is taken at the end; in between, twenty blocks show how it went.
+Frames of eight sizes in turn, one thread, each runtime in a process of its own, int8. Without a bundle,
+that of a small untrained detector is made (which needs torch). What is taken after a third of the frames,
+when allocators have taken what they need, is compared with what is taken at the end; twenty blocks show how
+it went.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
 
     targets, rows, figures = [], [], {}
     for name, found in samples.items():
-        early, late = found[len(found) // 10], found[-1]
+        early, late = found[len(found) // 3], found[-1]
         rows += [(name, *sample[:5], f"{sample.latency_us:.0f}") for sample in (early, late)]
         figures[name] = [sample._asdict() for sample in found]
         growth = late.resident_mib - early.resident_mib
