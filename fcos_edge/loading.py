@@ -7,7 +7,6 @@ that is. Nothing is taken silently: `LoadedArtifact.description` says what it wa
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -27,15 +26,13 @@ from fcos_edge.runtime import (
     runtime_names,
 )
 from fcos_edge.spec import ModelSpec
-from fcos_edge.threads import default_threads
+from fcos_edge.threads import checked_threads
 
 if TYPE_CHECKING:
     from fcos_edge.detector import Detector
 
 # The runtime may choose the precision that it computes floats in; not the precision of a file.
 FAST = "fast"
-# Some runtimes start as many as they are told, until the whole machine can start none any more.
-MAX_THREADS = max(256, os.cpu_count() or 1)
 # Where nothing is said. fp16 files are smaller, not faster, and less exact: last.
 _PRECISION_ORDER = ("int8", "fp32", "fp16")
 
@@ -125,10 +122,7 @@ def open_artifact(
         raise UsageError(f"precision {precision!r} is none of {', '.join((*PRECISIONS, FAST))}")
     if device == "":
         raise UsageError("device is empty; name one as the runtime does, or leave it out for the CPU")
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise UsageError(
-            f"threads is {threads}, expected 1 to {MAX_THREADS}; this process may use {default_threads()}"
-        )
+    threads = checked_threads(threads)
     names = runtime_names() if runtime is None else (runtime,)
     runtimes = {name: find_runtime(name) for name in names}
     file_precision = None if precision == FAST else precision
@@ -145,7 +139,7 @@ def open_artifact(
         raise ArtifactError(f"{path}: its spec differs from {MANIFEST_NAME}'s; export the bundle again")
     if file_precision not in (None, info.precision):
         raise UsageError(f"{path}: is {info.precision}, not {file_precision}; give its bundle instead")
-    options = LoadOptions(threads or default_threads(), device, precision == FAST, content)
+    options = LoadOptions(threads, device, precision == FAST, content)
     network = runtimes[runtime_name].load(path, spec, info, options)
     return LoadedArtifact(network, path, spec, info, runtime_name, options)
 

@@ -13,8 +13,8 @@ from fcos_edge.bundle import MANIFEST_NAME
 from fcos_edge.console import note
 from fcos_edge.detector import Detector
 from fcos_edge.errors import UsageError
-from fcos_edge.loading import MAX_THREADS, open_artifact
-from fcos_edge.threads import default_threads
+from fcos_edge.loading import open_artifact
+from fcos_edge.threads import checked_threads
 
 CHECKPOINT_SUFFIX = ".safetensors"
 
@@ -50,11 +50,7 @@ def _open_checkpoint(path: Path | None, args: argparse.Namespace) -> Detector:
             f"{reason}, and {error.name} is not installed; give a bundle, or make one on a workstation:"
             " pip install 'fcos-edge[export]' && fcos-edge export --int8"
         ) from None
-    threads = args.threads or default_threads()
-    if threads > MAX_THREADS:  # PyTorch would start them all, and end in a segmentation fault
-        raise UsageError(
-            f"threads is {threads}, expected 1 to {MAX_THREADS}; this process may use {default_threads()}"
-        )
+    threads = checked_threads(args.threads)
     name = f"the embedded {embedded.NAME}" if path is None else path.name
     note(f"model: {name} (fp32) in PyTorch, {threads} {'thread' if threads == 1 else 'threads'}")
     return open_checkpoint(embedded.CHECKPOINT if path is None else path, threads)

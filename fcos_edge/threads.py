@@ -1,9 +1,8 @@
 """How many threads a runtime gets where the user does not say, and whose turn it is on the cores.
 
 A runtime left alone takes every core of the host, also inside a container that may use one: slower than
-one thread, and the neighbours suffer. And two networks that run at the same time with as many threads each as
-there are cores wait for each other's threads: ONNX Runtime then finishes 95 pictures a second on two cores,
-where taking turns gives 155.
+one thread, and the neighbours suffer. And the threads of networks that run at the same time with more threads
+than there are cores wait for each other (benchmarks/sharing_cores.py).
 """
 
 from __future__ import annotations
@@ -15,9 +14,23 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+from fcos_edge.errors import UsageError
+
 # "quota period" in microseconds; the older kind of cgroups has them in two files, and -1 for "max".
 _CGROUP = Path("/sys/fs/cgroup")
 _QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+
+
+# Some runtimes start as many as they are told, until the whole machine can start none any more.
+MAX_THREADS = max(256, os.cpu_count() or 1)
+
+
+def checked_threads(threads: int | None) -> int:
+    """`threads`, or the default for None. Raises UsageError for what no machine can use."""
+    default = default_threads()
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"threads is {threads}, expected 1 to {MAX_THREADS}; this process may use {default}")
+    return threads or default
 
 
 def default_threads() -> int:
@@ -51,8 +64,11 @@ class SharedCores:
 
     @contextmanager
     def taken(self, threads: int) -> Iterator[None]:
-        """While the block runs, `threads` cores are taken."""
+        """While the block runs, `threads` cores are taken; 0 waits for nobody."""
         threads = min(threads, self.cores)
+        if threads == 0:
+            yield
+            return
         # Nobody overtakes who waits: else a network of many threads would wait for ever beside small ones.
         with self._entrance, self._change:
             while self._busy + threads > self.cores:

@@ -93,15 +93,16 @@ def _optimize(path: Path, options: LoadOptions) -> bytes | None:
     """The ONNX file after ONNX Runtime's optimizations for this CPU, None where it refuses."""
     import tempfile  # only a first start optimizes
 
-    with tempfile.TemporaryDirectory(prefix="fcos-edge-") as folder:
-        optimized = Path(folder, "optimized.onnx")
-        session_options = _session_options(options)
-        session_options.optimized_model_filepath = str(optimized)
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="fcos-edge-") as folder:
+            optimized = Path(folder, "optimized.onnx")
+            session_options = _session_options(options)
+            session_options.optimized_model_filepath = str(optimized)
             _session(str(path), session_options, _CPU)
             return optimized.read_bytes()
-        except Exception:
-            return None  # what is wrong is said when the file is loaded as it is
+    except Exception:
+        # Nowhere to write, or a file that is wrong: that is said when it is loaded as it is.
+        return None
 
 
 def _session_options(options: LoadOptions) -> Any:

@@ -111,6 +111,21 @@ def test_shared_cores__many_small_ones_do_not_keep_a_large_one_out() -> None:
     run_all([threading.Thread(target=one) for one in (small, small, small, large)])
 
 
+def test_shared_cores__who_needs_none_does_not_wait_behind_who_does() -> None:
+    shared = threads.SharedCores(1)
+
+    def wait() -> None:
+        with shared.taken(1):
+            pass
+
+    waiting = threading.Thread(target=wait)
+    with shared.taken(1):
+        waiting.start()
+        time.sleep(0.05)  # until it stands at the entrance
+        run_all([threading.Thread(target=lambda: shared.taken(0).__enter__())])
+    waiting.join(timeout=60)
+
+
 def test_shared_cores__are_free_again_after_an_error() -> None:
     shared = threads.SharedCores(1)
     with pytest.raises(ValueError, match="broken"), shared.taken(1):

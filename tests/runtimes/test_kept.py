@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,14 @@ def test_start__model_that_does_not_fit_is_one_line(
     with pytest.raises(ArtifactError) as caught:
         open_artifact(path, runtime)
     assert "\n" not in str(caught.value)
+
+
+def test_start__without_a_temporary_folder_is_no_error(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, images = write_onnx(tmp_path / "model.onnx"), pictures(1)
+    wanted = values(path, "onnxruntime", images)
+    for kept in folder.iterdir():
+        kept.unlink()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    assert_same(values(path, "onnxruntime", images), wanted)
