@@ -60,7 +60,7 @@ _ODD_TEXTS: tuple[Callable[[str], Any], ...] = (
     lambda text: text + "\ud800",
     lambda text: list(text),
     lambda text: {text: text},
-    lambda text: text.encode().hex(),
+    lambda text: text.encode("utf-8", "surrogatepass").hex(),
 )
 _ODD_BYTES = (
     b'"',
