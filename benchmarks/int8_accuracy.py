@@ -20,8 +20,8 @@ from fcos_edge.bundle import read_manifest
 from fcos_edge.console import note
 from fcos_edge.detector import Detector
 from fcos_edge.errors import DataError
-from fcos_edge.train.data import read_coco
 from fcos_edge.train.evaluate import ClassFigures, Evaluation, evaluate
+from fcos_edge.train.formats.coco import read_coco
 from fcos_edge.train.torch_runtime import open_checkpoint
 from networks import open_networks
 

@@ -14,28 +14,15 @@ import cv2
 import numpy as np
 
 from fcos_edge.runtime import FloatArray, IntArray, UInt8Array
+from fcos_edge.train.config import AugmentConfig
 from fcos_edge.train.targets import IGNORED
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a view may stray.
+    """Makes views as its settings say."""
 
-    scale        the picture's size, relative to the size that just fits the input
-    flip         probability of mirroring left and right
-    contrast     factor range is 1 - contrast .. 1 + contrast
-    brightness   added, +-, in 0..255
-    saturation   factor range is 1 - saturation .. 1 + saturation
-    min_visible  a box of which less than this share of the area is left becomes an ignore region
-    """
-
-    scale: tuple[float, float] = (0.6, 1.7)
-    flip: float = 0.5
-    contrast: float = 0.3
-    brightness: float = 24.0
-    saturation: float = 0.4
-    min_visible: float = 0.3
-    pad_color: tuple[int, int, int] = (114, 114, 114)
+    config: AugmentConfig
 
     def __call__(
         self,
@@ -50,7 +37,7 @@ class Augmentation:
         height, width = input_hw
         view = np.asarray(cv2.warpAffine(
             image_bgr, matrix, (width, height), flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT, borderValue=self.pad_color,
+            borderMode=cv2.BORDER_CONSTANT, borderValue=self.config.pad_color,
         ), np.uint8)  # fmt: skip
         boxes, kept_labels = self.move_boxes(boxes_xyxy, labels, matrix, input_hw)
         return self.recolor(view, generator), boxes, kept_labels
@@ -62,11 +49,11 @@ class Augmentation:
         source_height, source_width = source_hw
         height, width = input_hw
         fit = min(height / source_height, width / source_width)
-        low, high = np.log(self.scale)
+        low, high = np.log(self.config.scale)
         factor = fit * np.exp(generator.uniform(low, high))
         free_x, free_y = width - source_width * factor, height - source_height * factor
         shift_x, shift_y = free_x * generator.uniform(), free_y * generator.uniform()
-        if generator.uniform() < self.flip:
+        if generator.uniform() < self.config.flip:
             matrix = np.array([[-factor, 0, source_width * factor + shift_x], [0, factor, shift_y]])
         else:
             matrix = np.array([[factor, 0, shift_x], [0, factor, shift_y]])
@@ -87,14 +74,14 @@ class Augmentation:
         side = clipped[:, 2:] - clipped[:, :2]
         share = side.prod(axis=1) / np.maximum((moved[:, 2:] - moved[:, :2]).prod(axis=1), 1e-6)
         keep = side.min(axis=1, initial=np.inf) >= 1
-        labels = np.where(share < self.min_visible, IGNORED, labels)
+        labels = np.where(share < self.config.min_visible, IGNORED, labels)
         return clipped[keep].astype(np.float32), labels[keep].astype(np.int64)
 
     def recolor(self, image_bgr: UInt8Array, generator: np.random.Generator) -> UInt8Array:
         """Change contrast, brightness and saturation."""
-        contrast = 1 + self.contrast * generator.uniform(-1, 1)
-        brightness = self.brightness * generator.uniform(-1, 1)
-        saturation = 1 + self.saturation * generator.uniform(-1, 1)
+        contrast = 1 + self.config.contrast * generator.uniform(-1, 1)
+        brightness = self.config.brightness * generator.uniform(-1, 1)
+        saturation = 1 + self.config.saturation * generator.uniform(-1, 1)
         grey = cv2.cvtColor(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         mean = float(grey.mean())
         offset = mean * (1 - contrast) + brightness

@@ -18,7 +18,8 @@ from fcos_edge.detections import Detections
 from fcos_edge.detector import Detector
 from fcos_edge.errors import DataError
 from fcos_edge.image import read_image_bgr
-from fcos_edge.train.data import LabelledPicture, annotation_file, read_annotations, read_bbox, read_coco
+from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.formats.coco import annotation_file, read_annotations, read_bbox, read_coco
 from fcos_edge.train.targets import IGNORED
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fcos_edge.errors import CheckpointError, DataError, FcosEdgeError
-from fcos_edge.train.augment import Augmentation
 from fcos_edge.train.config import TrainConfig
-from fcos_edge.train.data import LabelledPicture, TrainingPictures, collate
+from fcos_edge.train.dataset import LabelledPicture
 from fcos_edge.train.ema import Ema
+from fcos_edge.train.loader import TrainingPictures, collate
 from fcos_edge.train.losses import Losses, detection_losses, flatten_maps
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.targets import Truth, assign, make_locations
@@ -53,8 +53,8 @@ def train(
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.backbone.freeze(config.freeze_stages)
     optimizer = make_optimizer(config, network)
-    ema = Ema(network, config.ema_decay)
-    dataset = TrainingPictures(pictures, Augmentation(), config.seed)
+    ema = Ema(network, config.optimizer.ema_decay)
+    dataset = TrainingPictures(pictures, config.augment, config.seed)
     steps_per_epoch = max(len(pictures) // config.batch_size, 1)
     first_epoch = _restore(out_dir, config, network, ema, optimizer)
     for epoch in range(first_epoch, config.epochs):
@@ -76,8 +76,8 @@ def train(
             truth = Truth(*(part.to(device) for part in truth))
             targets = assign(truth, locations, config.assign.center_radius)
             predictions = flatten_maps(maps, config.network.level_names)
-            losses = detection_losses(predictions, targets, locations, config.losses)
-            _step(network, optimizer, losses, config.clip_norm)
+            losses = detection_losses(predictions, targets, locations, config.loss)
+            _step(network, optimizer, losses, config.optimizer.clip_norm)
             ema.update(network)
             sums += torch.stack(losses).detach().cpu()
             seen += 1
@@ -120,22 +120,22 @@ def make_optimizer(config: TrainConfig, network: Fcos) -> torch.optim.AdamW:
     groups = []
     in_backbone = {id(parameter) for parameter in network.backbone.parameters()}
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for is_backbone, factor in ((True, config.backbone_factor), (False, 1.0)):
-        for is_vector, decay in ((True, 0.0), (False, config.weight_decay)):
+    for is_backbone, factor in ((True, config.optimizer.backbone_factor), (False, 1.0)):
+        for is_vector, decay in ((True, 0.0), (False, config.optimizer.weight_decay)):
             chosen = [
                 parameter for parameter in trained
                 if (id(parameter) in in_backbone) == is_backbone and (parameter.ndim <= 1) == is_vector
             ]  # fmt: skip
             groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.optimizer.learning_rate)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, steps: int) -> None:
     """Linear warm-up, then half a cosine down to 1 %."""
-    warmup = min((step + 1) / config.warmup_steps, 1.0)
+    warmup = min((step + 1) / config.optimizer.warmup_steps, 1.0)
     cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
     for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * group["factor"] * warmup * cosine
+        group["lr"] = config.optimizer.learning_rate * group["factor"] * warmup * cosine
 
 
 def _step(network: nn.Module, optimizer: torch.optim.Optimizer, losses: Losses, clip_norm: float) -> None:

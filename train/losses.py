@@ -10,13 +10,14 @@ B, L, C as in targets
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from fcos_edge.train.config import LossConfig
 from fcos_edge.train.targets import IGNORED, Locations, Targets
 
 FOCAL_ALPHA = 0.25  # arXiv 1708.02002, table 1b
@@ -51,7 +52,7 @@ def flatten_maps(maps: dict[str, Tensor], level_names: tuple[str, ...]) -> Predi
 
 
 def detection_losses(
-    predictions: Predictions, targets: Targets, locations: Locations, recipe: Literal["improved", "paper"]
+    predictions: Predictions, targets: Targets, locations: Locations, config: LossConfig
 ) -> Losses:
     """The three loss terms of a batch."""
     is_positive = targets.labels >= 0
@@ -65,7 +66,7 @@ def detection_losses(
     ltrb = F.relu(predictions.ltrb[is_positive]) * stride[:, None]
     wanted = targets.ltrb[is_positive]
     target_centerness = targets.centerness[is_positive]
-    if recipe == "improved":
+    if config.weight_boxes:
         weight = _mean_over_workers(target_centerness.sum())
         boxes = (giou_loss(ltrb, wanted) * target_centerness).sum() / weight
     else:

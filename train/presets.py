@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fcos_edge.train.config import AssignConfig, NetworkConfig, TrainConfig
+from fcos_edge.train.config import AssignConfig, NetworkConfig, OptimizerConfig, TrainConfig
 
 # The paper's ranges halved: at 320 pixels with the paper's own numbers almost every box falls to the
 # two finest levels.
@@ -15,8 +15,11 @@ LITE0_320 = TrainConfig(
 )
 # The embedded default: 18 passes are what two CPU cores do in about 100 minutes.
 STREET8_LITE0_320 = replace(
-    LITE0_320, epochs=18, small_epochs=13, batch_size=8, learning_rate=8e-4, backbone_factor=0.4,
-    warmup_steps=300, ema_decay=0.999,
+    LITE0_320, epochs=18, small_epochs=13, batch_size=8,
+    optimizer=OptimizerConfig(
+        learning_rate=8e-4, reference_batch=8, backbone_factor=0.4,
+        warmup_steps=300, warmup_factor=1 / 300, ema_decay=0.999,
+    ),
 )  # fmt: skip
 SMOKE = replace(LITE0_320, epochs=1, max_images=8, batch_size=4, input_hw=(128, 128))
 

@@ -25,8 +25,9 @@ from fcos_edge.errors import UsageError
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.checkpoint import Checkpoint, as_stored
 from fcos_edge.train.config import TrainConfig
-from fcos_edge.train.data import LabelledPicture, check_files, hold_out, read_coco
+from fcos_edge.train.dataset import LabelledPicture, check_files, hold_out
 from fcos_edge.train.evaluate import Evaluation, compare_with_pictures, find_candidates
+from fcos_edge.train.formats.coco import read_coco
 from fcos_edge.train.loop import METRICS_FILE, STATE_FILE, train
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.thresholds import best_f1_thresholds

@@ -14,7 +14,7 @@ from fcos_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from fcos_edge.train.checkpoint import Checkpoint
-    from fcos_edge.train.data import LabelledPicture
+    from fcos_edge.train.dataset import LabelledPicture
     from fcos_edge.train.run import Run
 
 SUMMARY = "train a detector on labelled pictures, from ImageNet weights to a checkpoint"
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> Run:
     """The run that the arguments describe."""
-    from fcos_edge.train.data import class_names
+    from fcos_edge.train.formats.coco import class_names
     from fcos_edge.train.presets import PRESET_CLASSES, PRESETS
     from fcos_edge.train.run import Run
 

@@ -1,7 +1,7 @@
 """Spoilt documents by the thousand: each is read, or refused by an error of ours on one short line.
 
-A usual run has the same cases everywhere. FCOS_EDGE_FUZZ_CASES sets how many each test has, and they are new ones
-each time; 100000 checkpoints take half an hour. What a failing test notes last is its case:
+A usual run has the same cases everywhere. FCOS_EDGE_FUZZ_CASES sets how many each test has, and they are
+new ones each time; 100000 checkpoints take half an hour. What a failing test notes last is its case:
 `Random("<seed> <index>")` makes it again.
 """
 

@@ -7,10 +7,11 @@ import pytest
 
 from fcos_edge.runtime import FloatArray
 from fcos_edge.train.augment import Augmentation
+from fcos_edge.train.config import AugmentConfig
 from fcos_edge.train.targets import IGNORED
 
 # Colours stay, so that the rectangle can be found again.
-PLAIN = Augmentation(contrast=0, brightness=0, saturation=0, pad_color=(0, 0, 0))
+PLAIN = Augmentation(AugmentConfig(contrast=0, brightness=0, saturation=0, pad_color=(0, 0, 0)))
 
 
 @pytest.mark.parametrize("source_hw", [(60, 90), (90, 60), (40, 40)])
@@ -38,7 +39,8 @@ def test_augmentation__scale_and_flip_vary_with_the_seed_alone() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
     box = np.array([[10, 10, 30, 30]], np.float32)
     views = [
-        Augmentation()(image, box, np.array([0]), (64, 64), np.random.default_rng(seed)) for seed in (1, 1, 2)
+        Augmentation(AugmentConfig())(image, box, np.array([0]), (64, 64), np.random.default_rng(seed))
+        for seed in (1, 1, 2)
     ]
     assert np.array_equal(views[0][0], views[1][0])
     assert np.array_equal(views[0][1], views[1][1])
@@ -84,7 +86,7 @@ def test_move_boxes__ignore_regions_stay_ignored() -> None:
 def test_augmentation__no_boxes() -> None:
     image = np.zeros((20, 30, 3), np.uint8)
     empty = np.zeros((0, 4), np.float32)
-    view, boxes, labels = Augmentation()(
+    view, boxes, labels = Augmentation(AugmentConfig())(
         image, empty, np.zeros(0, np.int64), (32, 32), np.random.default_rng(0)
     )
     assert view.shape == (32, 32, 3)
@@ -102,7 +104,7 @@ def test_recolor__without_strength_changes_nothing() -> None:
 def test_recolor__saturation_moves_colours_towards_grey_or_away() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     image[...] = (40, 80, 160)
-    saturated = Augmentation(contrast=0, brightness=0, saturation=0.5)
+    saturated = Augmentation(AugmentConfig(contrast=0, brightness=0, saturation=0.5))
     spreads = []
     for seed in range(20):
         view = saturated.recolor(image, np.random.default_rng(seed))

@@ -13,16 +13,10 @@ import pytest
 import torch
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.augment import Augmentation
-from fcos_edge.train.data import (
-    LabelledPicture,
-    TrainingPictures,
-    check_files,
-    class_names,
-    collate,
-    hold_out,
-    read_coco,
-)
+from fcos_edge.train.config import AugmentConfig
+from fcos_edge.train.dataset import LabelledPicture, check_files, hold_out
+from fcos_edge.train.formats.coco import class_names, read_coco
+from fcos_edge.train.loader import TrainingPictures, collate
 from fcos_edge.train.targets import BACKGROUND, IGNORED
 
 Document = dict[str, Any]
@@ -202,7 +196,7 @@ def test_training_pictures__depend_on_seed_epoch_and_index_alone(tmp_path: Path)
     picture = LabelledPicture(path, 1, np.array([[5, 5, 30, 30]], np.float32), np.array([1]))
 
     def sample(seed: int, epoch: int, index: int) -> torch.Tensor:
-        data = TrainingPictures([picture, picture], Augmentation(), seed)
+        data = TrainingPictures([picture, picture], AugmentConfig(), seed)
         data.epoch, data.input_hw = epoch, (32, 64)
         return data[index][0]
 
@@ -219,7 +213,7 @@ def test_training_pictures__are_rgb(tmp_path: Path) -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     image[..., 0] = 200
     cv2.imwrite(str(path), image)
-    plain = Augmentation(scale=(1, 1), contrast=0, brightness=0, saturation=0)
+    plain = AugmentConfig(scale=(1, 1), contrast=0, brightness=0, saturation=0)
     data = TrainingPictures(
         [LabelledPicture(path, 1, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))], plain, 0
     )

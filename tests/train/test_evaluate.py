@@ -16,7 +16,7 @@ from fcos_edge.detector import Detector
 from fcos_edge.errors import DataError
 from fcos_edge.runtime import Branch, RawOutputs, UInt8Array
 from fcos_edge.spec import ModelSpec
-from fcos_edge.train.data import LabelledPicture, read_coco
+from fcos_edge.train.dataset import LabelledPicture
 from fcos_edge.train.evaluate import (
     FIGURES,
     Evaluation,
@@ -25,6 +25,7 @@ from fcos_edge.train.evaluate import (
     compare_with_pictures,
     evaluate,
 )
+from fcos_edge.train.formats.coco import read_coco
 from fcos_edge.train.targets import IGNORED
 from tests.coco_sets import CLASSES, make_coco_set
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from fcos_edge.errors import CheckpointError, DataError, ImageError, UsageError
-from fcos_edge.train.config import AssignConfig, NetworkConfig, TrainConfig
-from fcos_edge.train.data import LabelledPicture, read_coco
+from fcos_edge.train.config import AssignConfig, NetworkConfig, OptimizerConfig, TrainConfig
+from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.formats.coco import read_coco
 from fcos_edge.train.loop import (
     METRICS_FILE,
     STATE_FILE,
@@ -30,7 +31,7 @@ from tests.coco_sets import CLASSES, make_coco_set
 CONFIG = TrainConfig(
     NetworkConfig(len(CLASSES), fpn_channels=16, tower_depth=1, strides=(8, 16, 32)), input_hw=(64, 64),
     assign=AssignConfig(ranges=((0, 32), (32, 64), (64, float("inf")))), epochs=2, batch_size=2,
-    learning_rate=5e-3, warmup_steps=2, freeze_stages=3,
+    optimizer=OptimizerConfig(learning_rate=5e-3, warmup_steps=2), freeze_stages=3,
 )  # fmt: skip
 
 
@@ -144,8 +145,8 @@ def test_make_optimizer__groups() -> None:
     in_backbone = {id(p) for p in network.backbone.parameters()}
     for group in optimizer.param_groups:
         for p in group["params"]:
-            assert group["weight_decay"] == (CONFIG.weight_decay if p.ndim > 1 else 0)
-            assert group["factor"] == (CONFIG.backbone_factor if id(p) in in_backbone else 1)
+            assert group["weight_decay"] == (CONFIG.optimizer.weight_decay if p.ndim > 1 else 0)
+            assert group["factor"] == (CONFIG.optimizer.backbone_factor if id(p) in in_backbone else 1)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_make_optimizer__groups() -> None:
     ],
 )
 def test_set_learning_rate__warm_up_and_cosine(step: int, share: float) -> None:
-    config = replace(CONFIG, warmup_steps=200, learning_rate=1.0)
+    config = replace(CONFIG, optimizer=OptimizerConfig(warmup_steps=200, learning_rate=1.0))
     optimizer = torch.optim.SGD([
         {"params": [torch.nn.Parameter(torch.zeros(1))], "factor": 1.0},
         {"params": [torch.nn.Parameter(torch.zeros(1))], "factor": 0.5},

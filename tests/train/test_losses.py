@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from fcos_edge.train.config import AssignConfig
+from fcos_edge.train.config import IMPROVED_LOSS, PAPER_LOSS, AssignConfig, LossConfig
 from fcos_edge.train.losses import (
     Predictions,
     detection_losses,
@@ -23,8 +22,7 @@ from tests.train import oracles
 
 LOCATIONS = make_locations((16, 16), (8, 16), AssignConfig(ranges=((0, 64), (64, 128))), torch.device("cpu"))
 COUNT = 5  # four of stride 8, one of stride 16
-Recipe = Literal["improved", "paper"]
-RECIPES: tuple[Recipe, ...] = ("improved", "paper")
+RECIPES = (IMPROVED_LOSS, PAPER_LOSS)
 
 
 def _predictions(seed: int = 0) -> Predictions:
@@ -50,7 +48,7 @@ def _box(ltrb: list[float]) -> list[float]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_detection_losses__are_the_sums_of_scalars(recipe: Recipe) -> None:
+def test_detection_losses__are_the_sums_of_scalars(recipe: LossConfig) -> None:
     labels = [1, BACKGROUND, IGNORED, 0, 1]
     predictions, targets = _predictions(), _targets(labels)
     positives = [i for i, label in enumerate(labels) if label >= 0]
@@ -63,7 +61,7 @@ def test_detection_losses__are_the_sums_of_scalars(recipe: Recipe) -> None:
         stride = 16 if i == 4 else 8
         found = _box([value * stride for value in predictions.ltrb[0, i].tolist()])
         wanted = _box(targets.ltrb[0, i].tolist())
-        if recipe == "improved":
+        if recipe is IMPROVED_LOSS:
             boxes += 0.25 * (1 - oracles.giou(found, wanted))
         else:
             shared = oracles.intersection(found, wanted)
@@ -73,14 +71,14 @@ def test_detection_losses__are_the_sums_of_scalars(recipe: Recipe) -> None:
         centerness -= 0.25 * math.log(p) + 0.75 * math.log(1 - p)
     found_losses = detection_losses(predictions, targets, LOCATIONS, recipe)
     # The sum of center-ness targets is 0.75: at least 1 is divided by.
-    box_weight = 1 if recipe == "improved" else len(positives)
+    box_weight = 1 if recipe is IMPROVED_LOSS else len(positives)
     assert [value.item() for value in found_losses] == pytest.approx(
         [classes / 3, boxes / box_weight, centerness / 3], rel=1e-6  # strides are float32
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_detection_losses__gradients_are_right(recipe: Recipe) -> None:
+def test_detection_losses__gradients_are_right(recipe: LossConfig) -> None:
     targets = _targets([1, BACKGROUND, IGNORED, 0, 1])
 
     def total(logits: Tensor, ltrb: Tensor, centerness: Tensor) -> Tensor:
@@ -92,7 +90,7 @@ def test_detection_losses__gradients_are_right(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_detection_losses__without_boxes_only_classes_learn(recipe: Recipe) -> None:
+def test_detection_losses__without_boxes_only_classes_learn(recipe: LossConfig) -> None:
     predictions = _predictions()
     losses = detection_losses(predictions, _targets([BACKGROUND] * COUNT), LOCATIONS, recipe)
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
@@ -108,7 +106,7 @@ def test_detection_losses__without_boxes_only_classes_learn(recipe: Recipe) -> N
 def test_detection_losses__ignored_locations_learn_nothing() -> None:
     predictions = _predictions()
     losses = detection_losses(
-        predictions, _targets([IGNORED, 0, IGNORED, BACKGROUND, 1]), LOCATIONS, "improved"
+        predictions, _targets([IGNORED, 0, IGNORED, BACKGROUND, 1]), LOCATIONS, IMPROVED_LOSS
     )
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     for part in predictions:
