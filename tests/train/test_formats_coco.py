@@ -7,17 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-import torch
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.config import AugmentConfig
-from fcos_edge.train.dataset import LabelledPicture, check_files, hold_out
 from fcos_edge.train.formats.coco import class_names, read_coco
-from fcos_edge.train.loader import TrainingPictures, collate
-from fcos_edge.train.targets import BACKGROUND, IGNORED
+from fcos_edge.train.targets import IGNORED
 
 Document = dict[str, Any]
 
@@ -150,85 +145,3 @@ def test_class_names__broken_categories(tmp_path: Path, categories: object) -> N
 def test_read_coco__missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no annotations/instances_val\.json; give a COCO data set's folder"):
         read_coco(tmp_path, "val", ("cat",))
-
-
-def _pictures(count: int) -> list[LabelledPicture]:
-    empty, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-    return [LabelledPicture(Path(f"{i}.png"), i, empty, none) for i in range(count)]
-
-
-def test_check_files__missing_picture(tmp_path: Path) -> None:
-    check_files([])
-    with pytest.raises(DataError, match=r"0\.png: no such picture"):
-        check_files(_pictures(1))
-
-
-def test_hold_out__splits_by_lot_and_keeps_the_order() -> None:
-    pictures = _pictures(20)
-    rest, held = hold_out(pictures, 6)
-    ids = [p.image_id for p in rest], [p.image_id for p in held]
-    assert (len(rest), len(held)) == (14, 6)
-    assert ids[0] == sorted(ids[0])
-    assert ids[1] == sorted(ids[1])
-    assert sorted(ids[0] + ids[1]) == list(range(20))
-    assert ids[1] != list(range(6))
-    again, other = hold_out(pictures, 6), hold_out(pictures, 6, seed=1)
-    assert [p.image_id for p in again[1]] == ids[1]
-    assert [p.image_id for p in other[1]] != ids[1]
-    # Of the embedded default: another lot would mix its training pictures with those held out.
-    assert [p.image_id for p in hold_out(_pictures(4594), 200)[1]][:5] == [26, 61, 72, 79, 103]
-
-
-@pytest.mark.parametrize("count", [-1, 3, 4])
-def test_hold_out__too_many(count: int) -> None:
-    with pytest.raises(DataError, match=f"cannot hold out {count} of 3 pictures"):
-        hold_out(_pictures(3), count)
-
-
-def test_hold_out__none() -> None:
-    rest, held = hold_out(_pictures(3), 0)
-    assert (len(rest), held) == (3, [])
-
-
-def test_training_pictures__depend_on_seed_epoch_and_index_alone(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8))
-    picture = LabelledPicture(path, 1, np.array([[5, 5, 30, 30]], np.float32), np.array([1]))
-
-    def sample(seed: int, epoch: int, index: int) -> torch.Tensor:
-        data = TrainingPictures([picture, picture], AugmentConfig(), seed)
-        data.epoch, data.input_hw = epoch, (32, 64)
-        return data[index][0]
-
-    first = sample(0, 0, 0)
-    assert first.shape == (3, 32, 64)
-    assert first.dtype == torch.uint8
-    assert torch.equal(first, sample(0, 0, 0))
-    for other in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
-        assert not torch.equal(first, sample(*other))
-
-
-def test_training_pictures__are_rgb(tmp_path: Path) -> None:
-    path = tmp_path / "blue.png"
-    image = np.zeros((32, 32, 3), np.uint8)
-    image[..., 0] = 200
-    cv2.imwrite(str(path), image)
-    plain = AugmentConfig(scale=(1, 1), contrast=0, brightness=0, saturation=0)
-    data = TrainingPictures(
-        [LabelledPicture(path, 1, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))], plain, 0
-    )
-    data.input_hw = (32, 32)
-    assert data[0][0][:, 16, 16].tolist() == [0, 0, 200]
-
-
-def test_collate__pads_boxes() -> None:
-    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
-    box = torch.tensor([[1.0, 2, 3, 4]])
-    none = (image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-    images, truth = collate(
-        [(image, box, torch.tensor([IGNORED])), none, (image, box.repeat(2, 1), torch.tensor([4, 5]))]
-    )
-    assert images.shape == (3, 3, 4, 4)
-    assert truth.labels.tolist() == [[IGNORED, BACKGROUND], [BACKGROUND, BACKGROUND], [4, 5]]
-    assert truth.boxes_xyxy[0].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]
-    assert collate([none, none])[1].boxes_xyxy.shape == (2, 0, 4)
