@@ -18,18 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcos_edge.train.config import LossConfig
+from fcos_edge.train.predictions import Predictions
 from fcos_edge.train.targets import IGNORED, Locations, Targets
 
 FOCAL_ALPHA = 0.25  # arXiv 1708.02002, table 1b
 FOCAL_GAMMA = 2.0
-
-
-class Predictions(NamedTuple):
-    """Raw maps of all levels, one location after the other, float32."""
-
-    logits: Tensor  # (B, L, C)
-    ltrb: Tensor  # (B, L, 4), before ReLU and stride
-    centerness: Tensor  # (B, L)
 
 
 class Losses(NamedTuple):
@@ -40,41 +33,46 @@ class Losses(NamedTuple):
     centerness: Tensor
 
 
-def flatten_maps(maps: dict[str, Tensor], level_names: tuple[str, ...]) -> Predictions:
-    """NCHW maps by output name -> one tensor per branch, in location order."""
+def normalizers(targets: Targets, config: LossConfig) -> Tensor:
+    """(2,) float32: the number of positives and the sum of box weights, of this process alone."""
+    num_positive = (targets.labels >= 0).sum().float()
+    weights = targets.centerness.sum().float() if config.weight_boxes else num_positive
+    return torch.stack([num_positive, weights])
 
-    def branch(name: str) -> Tensor:
-        return torch.cat(
-            [maps[f"{name}_{level}"].flatten(2).transpose(1, 2) for level in level_names], dim=1
-        ).float()
 
-    return Predictions(branch("logits"), branch("ltrb"), branch("centerness")[..., 0])
+def mean_over_workers(sums: Tensor) -> Tensor:
+    """The mean over all processes, each at least 1."""
+    if dist.is_available() and dist.is_initialized():
+        sums = sums.clone()
+        dist.all_reduce(sums)
+        sums = sums / dist.get_world_size()
+    return sums.clamp(min=1.0)
 
 
 def detection_losses(
-    predictions: Predictions, targets: Targets, locations: Locations, config: LossConfig
+    predictions: Predictions, targets: Targets, locations: Locations, config: LossConfig, normalizers: Tensor
 ) -> Losses:
-    """The three loss terms of a batch."""
+    """The three loss terms of a batch.
+
+    predictions  distances in input pixels
+    normalizers  (2,) what the class and center-ness terms, and the box term, are divided by
+    """
+    num_positive, box_weights = normalizers
     is_positive = targets.labels >= 0
-    num_positive = _mean_over_workers(is_positive.sum().float())
     one_hot = F.one_hot(targets.labels.clamp(min=0), predictions.logits.shape[-1])
     one_hot = (one_hot * is_positive[..., None]).to(predictions.logits.dtype)
     focal = focal_loss(predictions.logits, one_hot) * (targets.labels != IGNORED)[..., None]
-    classes = focal.sum() / num_positive
 
-    stride = locations.stride.expand(is_positive.shape)[is_positive]
-    ltrb = F.relu(predictions.ltrb[is_positive]) * stride[:, None]
     wanted = targets.ltrb[is_positive]
     target_centerness = targets.centerness[is_positive]
+    box_loss = giou_loss if config.boxes == "giou" else iou_loss
+    boxes = box_loss(predictions.ltrb[is_positive], wanted)
     if config.weight_boxes:
-        weight = _mean_over_workers(target_centerness.sum())
-        boxes = (giou_loss(ltrb, wanted) * target_centerness).sum() / weight
-    else:
-        boxes = iou_loss(ltrb, wanted).sum() / num_positive
+        boxes = boxes * target_centerness
     centerness = F.binary_cross_entropy_with_logits(
         predictions.centerness[is_positive], target_centerness, reduction="sum"
     )
-    return Losses(classes, boxes, centerness / num_positive)
+    return Losses(focal.sum() / num_positive, boxes.sum() / box_weights, centerness / num_positive)
 
 
 def focal_loss(logits: Tensor, one_hot: Tensor) -> Tensor:
@@ -106,12 +104,3 @@ def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     overlap = area(torch.minimum(a, b))
     return overlap, area(a) + area(b) - overlap, area(torch.maximum(a, b))
-
-
-def _mean_over_workers(value: Tensor) -> Tensor:
-    """The mean over all workers, at least 1."""
-    if dist.is_available() and dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value.clamp(min=1.0)

@@ -16,7 +16,7 @@ from fcos_edge.detector import Detector
 from fcos_edge.runtime import Branch, RawOutputs, UInt8Array
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.checkpoint import load_checkpoint
-from fcos_edge.train.losses import flatten_maps
+from fcos_edge.train.predictions import flatten_maps
 
 
 def open_checkpoint(path: Path, threads: int) -> Detector:

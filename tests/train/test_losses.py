@@ -8,15 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from fcos_edge.train.config import IMPROVED_LOSS, PAPER_LOSS, AssignConfig, LossConfig
+from fcos_edge.train.config import IMPROVED_LOSS, PAPER_LOSS, AssignConfig, LossConfig, NetworkConfig
 from fcos_edge.train.losses import (
-    Predictions,
+    Losses,
     detection_losses,
-    flatten_maps,
     focal_loss,
     giou_loss,
     iou_loss,
+    mean_over_workers,
+    normalizers,
 )
+from fcos_edge.train.predictions import Predictions, flatten_maps, in_pixels
 from fcos_edge.train.targets import BACKGROUND, IGNORED, Targets, make_locations
 from tests.train import oracles
 
@@ -41,6 +43,13 @@ def _targets(labels: list[int]) -> Targets:
     is_positive = torch.tensor([labels]) >= 0
     centerness = torch.where(is_positive, 0.25, 0.0).double()
     return Targets(torch.tensor([labels]), ltrb, centerness)
+
+
+def _losses(predictions: Predictions, targets: Targets, config: LossConfig) -> Losses:
+    """Of raw predictions, in strides."""
+    divisors = mean_over_workers(normalizers(targets, config))
+    found = in_pixels(predictions, LOCATIONS, NetworkConfig(2))
+    return detection_losses(found, targets, LOCATIONS, config, divisors)
 
 
 def _box(ltrb: list[float]) -> list[float]:
@@ -69,7 +78,7 @@ def test_detection_losses__are_the_sums_of_scalars(recipe: LossConfig) -> None:
             boxes -= math.log((shared + 1) / (union + 1))
         p = 1 / (1 + math.exp(-predictions.centerness[0, i].item()))
         centerness -= 0.25 * math.log(p) + 0.75 * math.log(1 - p)
-    found_losses = detection_losses(predictions, targets, LOCATIONS, recipe)
+    found_losses = _losses(predictions, targets, recipe)
     # The sum of center-ness targets is 0.75: at least 1 is divided by.
     box_weight = 1 if recipe is IMPROVED_LOSS else len(positives)
     assert [value.item() for value in found_losses] == pytest.approx(
@@ -82,9 +91,7 @@ def test_detection_losses__gradients_are_right(recipe: LossConfig) -> None:
     targets = _targets([1, BACKGROUND, IGNORED, 0, 1])
 
     def total(logits: Tensor, ltrb: Tensor, centerness: Tensor) -> Tensor:
-        return torch.stack(
-            detection_losses(Predictions(logits, ltrb, centerness), targets, LOCATIONS, recipe)
-        ).sum()
+        return torch.stack(_losses(Predictions(logits, ltrb, centerness), targets, recipe)).sum()
 
     assert torch.autograd.gradcheck(total, tuple(_predictions(3)))
 
@@ -92,7 +99,7 @@ def test_detection_losses__gradients_are_right(recipe: LossConfig) -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_detection_losses__without_boxes_only_classes_learn(recipe: LossConfig) -> None:
     predictions = _predictions()
-    losses = detection_losses(predictions, _targets([BACKGROUND] * COUNT), LOCATIONS, recipe)
+    losses = _losses(predictions, _targets([BACKGROUND] * COUNT), recipe)
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     assert all(torch.isfinite(value) for value in losses)
     assert losses.boxes.item() == losses.centerness.item() == 0
@@ -105,9 +112,7 @@ def test_detection_losses__without_boxes_only_classes_learn(recipe: LossConfig) 
 
 def test_detection_losses__ignored_locations_learn_nothing() -> None:
     predictions = _predictions()
-    losses = detection_losses(
-        predictions, _targets([IGNORED, 0, IGNORED, BACKGROUND, 1]), LOCATIONS, IMPROVED_LOSS
-    )
+    losses = _losses(predictions, _targets([IGNORED, 0, IGNORED, BACKGROUND, 1]), IMPROVED_LOSS)
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     for part in predictions:
         assert part.grad is not None
@@ -120,7 +125,7 @@ def test_detection_losses__dead_distances_stay_finite() -> None:
     predictions = _predictions()
     dead = Predictions(predictions.logits, -predictions.ltrb, predictions.centerness)
     for recipe in RECIPES:
-        losses = detection_losses(dead, _targets([0] * COUNT), LOCATIONS, recipe)
+        losses = _losses(dead, _targets([0] * COUNT), recipe)
         assert all(torch.isfinite(value) for value in losses)
 
 

@@ -10,14 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcos_edge.train.assign import assign
 from fcos_edge.train.config import AssignConfig
+from fcos_edge.train.predictions import Predictions
 from fcos_edge.train.targets import (
     BACKGROUND,
     IGNORED,
     Locations,
     Targets,
     Truth,
-    assign,
     centerness,
     make_locations,
 )
@@ -38,7 +39,15 @@ def _assign(boxes: list[Box], labels: list[int], center_radius: float = 0.0) -> 
     truth = Truth(
         torch.tensor(boxes, dtype=torch.float32).view(1, -1, 4), torch.tensor([labels]).view(1, -1).long()
     )
-    return assign(truth, _locations(), center_radius)
+    return _assign_truth(truth, center_radius)
+
+
+def _assign_truth(truth: Truth, center_radius: float) -> Targets:
+    locations = _locations()
+    shape = (len(truth.labels), len(locations.xy))
+    # FCOS's own rule does not look at what is predicted.
+    predictions = Predictions(torch.zeros(*shape, 3), torch.zeros(*shape, 4), torch.zeros(shape))
+    return assign(predictions, truth, locations, AssignConfig(ranges=RANGES, center_radius=center_radius))
 
 
 def _at(x: float, y: float, stride: int) -> int:
@@ -84,7 +93,7 @@ def test_assign__is_the_oracle(pictures: list[list[tuple[Box, int]]], center_rad
     boxes = torch.tensor([[box for box, _ in rows] for rows in padded], dtype=torch.float32)
     labels = torch.tensor([[label for _, label in rows] for rows in padded], dtype=torch.int64)
     truth = Truth(boxes.view(len(pictures), most, 4), labels.view(len(pictures), most))
-    found = assign(truth, _locations(), center_radius)
+    found = _assign_truth(truth, center_radius)
     for index, rows in enumerate(pictures):
         wanted = [
             oracles.assign_one(*place, [box for box, _ in rows], [label for _, label in rows], center_radius)

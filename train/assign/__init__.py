@@ -1,0 +1,88 @@
+"""Which location learns which box. Adding a method is adding a file here with `ASSIGNERS`: name -> matcher.
+
+B  pictures of a batch
+L  locations of all levels, P3 first, row by row
+M  boxes of a picture, padded to the most of the batch
+
+A matcher is given predictions in input pixels, and says for every location the box that it learns. All
+work on the whole batch at once, on the device where it lies, and wait for no result.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fcos_edge.errors import UsageError
+from fcos_edge.train.config import AssignConfig
+from fcos_edge.train.predictions import Predictions
+from fcos_edge.train.targets import BACKGROUND, IGNORED, Locations, Targets, Truth, centerness
+
+
+class Matches(NamedTuple):
+    """What a matcher finds.
+
+    box      (B, L) int64, index of the box that the location learns, or -1
+    quality  (B, L) float32 as in `Targets`, or None
+    """
+
+    box: Tensor
+    quality: Tensor | None = None
+
+
+Matcher = Callable[[Predictions, Truth, Locations, AssignConfig], Matches]
+
+
+@torch.no_grad()
+def assign(predictions: Predictions, truth: Truth, locations: Locations, config: AssignConfig) -> Targets:
+    """What each location of a batch should say, by `config.method`.
+
+    predictions: distances in input pixels
+
+    A location inside an ignore region that learns no box is IGNORED. Raises UsageError for a method that
+    is not there.
+    """
+    matcher = find_matcher(config.method)
+    if truth.labels.shape[1] == 0:
+        return _background(truth, len(locations.xy))
+    box, quality = matcher(predictions, truth, locations, config)
+    is_positive = box >= 0
+    chosen = box.clamp(min=0)
+    corners = truth.boxes_xyxy.gather(1, chosen[..., None].expand(-1, -1, 4))
+    ltrb = torch.cat([locations.xy - corners[..., :2], corners[..., 2:] - locations.xy], dim=-1)
+    otherwise = torch.where(_in_ignored(truth, locations), IGNORED, BACKGROUND)
+    labels = torch.where(is_positive, truth.labels.gather(1, chosen), otherwise)
+    return Targets(labels, ltrb, torch.where(is_positive, centerness(ltrb), 0.0), quality)
+
+
+@cache
+def find_matcher(method: str) -> Matcher:
+    """Raises UsageError for a name that no file of this folder has."""
+    found: dict[str, Matcher] = {}
+    for module in pkgutil.iter_modules(__path__):
+        found.update(importlib.import_module(f"{__name__}.{module.name}").ASSIGNERS)
+    if method not in found:
+        raise UsageError(f"assignment {method!r} is not known; choose from {', '.join(sorted(found))}")
+    return found[method]
+
+
+def _in_ignored(truth: Truth, locations: Locations) -> Tensor:
+    """(B, L): whether a location lies inside an ignore region."""
+    x, y = locations.xy[None, :, None].unbind(-1)
+    x1, y1, x2, y2 = truth.boxes_xyxy[:, None].unbind(-1)
+    is_inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
+    return (is_inside & (truth.labels[:, None] == IGNORED)).any(-1)
+
+
+def _background(truth: Truth, count: int) -> Targets:
+    """Targets of a batch without a single box."""
+    boxes = truth.boxes_xyxy
+    shape = (len(boxes), count)
+    labels = torch.full(shape, BACKGROUND, dtype=torch.int64, device=boxes.device)
+    return Targets(labels, boxes.new_zeros(*shape, 4), boxes.new_zeros(shape), None)
