@@ -1,8 +1,14 @@
-"""Labelled pictures from COCO files.
+"""COCO JSON: `{"images": [...], "annotations": [...], "categories": [...]}`, boxes as x, y, width, height.
 
-A data set is a folder with `annotations/instances_<split>.json` and the pictures in `<split>/`. Classes
-are matched by name. Boxes of other classes are dropped; crowds and boxes marked `difficult` become
-ignore regions, neither positive nor background.
+    annotations/instances_<split>.json       COCO's own layout
+    <split>/_annotations.coco.json           Roboflow's, the pictures beside it
+    any JSON file                            named itself; `instances_val.json` is split `val`
+
+A file's pictures lie in `<split>/`, `images/<split>/`, `images/` or its own folder; where that is named
+`annotations`, first in those of the folder above. The first that holds any of the file's first pictures
+counts; where none does (labels can be looked at without pictures) the very first.
+
+`difficult: 1` on an annotation is not COCO's own key: it marks what Pascal VOC calls so.
 """
 
 from __future__ import annotations
@@ -12,21 +18,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fcos_edge.errors import DataError
 from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.targets import IGNORED
+from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.labels import UNKNOWN_CLASS, UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
 
 MAX_PIXEL = 1 << 24  # float32 holds whole numbers up to there
 
+_PREFIX = "instances_"
+_ROBOFLOW_FILE = "_annotations.coco.json"
+_LOOKED_AT = 16  # pictures that a folder is known by
 
-def annotation_file(folder: Path, split: str) -> Path:
+
+def splits(path: Path) -> tuple[str, ...]:
+    if path.is_file():
+        return (_split_of(path),) if path.suffix.lower() == ".json" else ()
+    own = [_split_of(file) for file in (path / "annotations").glob(f"{_PREFIX}*.json")]
+    roboflow = [file.parent.name for file in path.glob(f"*/{_ROBOFLOW_FILE}")]
+    return tuple(own + roboflow + ["val"] * ("valid" in roboflow))
+
+
+def annotation_file(path: Path, split: str) -> Path:
     """The COCO file of a split. Raises DataError where there is none."""
-    path = folder / "annotations" / f"instances_{split}.json"
-    if not path.is_file():
-        raise DataError(f"{folder}: no annotations/instances_{split}.json; give a COCO data set's folder")
-    return path
+    if path.is_file():
+        return path
+    files = [path / "annotations" / f"{_PREFIX}{split}.json", path / split / _ROBOFLOW_FILE]
+    if split == "val":
+        files.append(path / "valid" / _ROBOFLOW_FILE)
+    for file in files:
+        if file.is_file():
+            return file
+    raise DataError(f"{path}: no annotations/{_PREFIX}{split}.json; give a COCO data set's folder")
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
@@ -43,55 +65,61 @@ def read_annotations(path: Path) -> dict[str, Any]:
     return document
 
 
-def class_names(folder: Path, split: str) -> tuple[str, ...]:
-    """All classes of a data set, in the file's order. Raises DataError where there are none."""
-    path = annotation_file(folder, split)
+def class_names(path: Path, split: str) -> tuple[str, ...]:
+    return read(path, split).classes
+
+
+def read(path: Path, split: str) -> Labels:
+    """The labels of a split. Raises DataError where the file is missing or no COCO annotations."""
+    file = annotation_file(path, split)
+    document = read_annotations(file)
     try:
-        names = tuple(category["name"] for category in read_annotations(path)["categories"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not COCO annotations ({type(error).__name__}: {error})") from None
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-        raise DataError(f"{path}: categories must name one class or more, each once; mend the file")
-    return names
+        return _read(file, document)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise DataError(f"{file}: not COCO annotations ({what}); mend the file") from None
 
 
 def read_coco(folder: Path, split: str, classes: Sequence[str]) -> list[LabelledPicture]:
-    """Pictures of a split with their boxes, in the file's order.
+    """`formats.read_pictures`, under the name that it had when there was no other format."""
+    return read_pictures(folder, split, classes)
 
-    Raises DataError for a missing file, a class that the file does not have, or no picture at all.
-    """
-    path = annotation_file(folder, split)
-    document = read_annotations(path)
-    try:
-        names = {category["id"]: category["name"] for category in document["categories"]}
-        if missing := [name for name in classes if name not in names.values()]:
-            raise DataError(f"{path}: no class {missing[0]!r}; it has {', '.join(sorted(names.values()))}")
-        boxes_of: dict[int, list[tuple[list[float], int]]] = {}
-        for entry in document["annotations"]:
-            if names[entry["category_id"]] not in classes:
-                continue
-            label = classes.index(names[entry["category_id"]])
-            if entry.get("iscrowd") or entry.get("difficult"):
-                label = IGNORED
-            x, y, width, height = read_bbox(entry)
-            if width > 0 and height > 0:
-                boxes_of.setdefault(entry["image_id"], []).append(([x, y, x + width, y + height], label))
-        pictures = []
-        ids = [image["id"] for image in document["images"]]
-        if not all(isinstance(i, int) for i in ids) or len(set(ids)) != len(ids):
-            raise ValueError("the ids of images must be different whole numbers")
-        for image in document["images"]:
-            rows = boxes_of.get(image["id"], [])
-            boxes = np.array([box for box, _ in rows], np.float32).reshape(-1, 4)
-            labels = np.array([label for _, label in rows], np.int64)
-            pictures.append(LabelledPicture(folder / split / image["file_name"], image["id"], boxes, labels))
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{path}: not COCO annotations ({type(error).__name__}: {error}); mend the file"
-        ) from None
-    if not pictures:
-        raise DataError(f"{path}: no pictures; give a data set with pictures")
-    return pictures
+
+def _read(file: Path, document: dict[str, Any]) -> Labels:
+    ids = [image["id"] for image in document["images"]]
+    if not all(isinstance(i, int) for i in ids) or len(set(ids)) != len(ids):
+        raise ValueError("the ids of images must be different whole numbers")
+    categories = _categories(file, document)
+    place_of = {category["id"]: place for place, category in enumerate(categories)}
+    folder = _picture_folder(file, document["images"])
+    path_of = {image["id"]: folder / image["file_name"] for image in document["images"]}
+    rows_of: dict[int, list[Row]] = {image_id: [] for image_id in ids}
+    faults: list[Fault] = []
+    for entry in document["annotations"]:
+        x, y, width, height = read_bbox(entry)
+        category, image_id = place_of.get(entry["category_id"], UNKNOWN_CLASS), entry["image_id"]
+        if image_id not in rows_of:
+            faults.append(Fault("no_picture", file, f"a box of image_id {image_id}, which no picture has"))
+            continue
+        if category == UNKNOWN_CLASS:
+            what = f"a box on {path_of[image_id].name} of category_id {entry['category_id']}"
+            faults.append(Fault("unknown_class", file, f"{what}, which no category has"))
+        crowd, difficult = bool(entry.get("iscrowd")), bool(entry.get("difficult"))
+        rows_of[image_id].append((x, y, x + width, y + height, category, crowd, difficult))
+        if difficult and not crowd:  # evaluation knows crowds alone
+            entry["iscrowd"] = 1
+    pictures = []
+    for image in document["images"]:
+        size_hw = _size_hw(image, "height", "width")
+        original_hw = _size_hw(image, "orig_height", "orig_width")
+        scale = 1.0
+        if UNKNOWN_HW not in (size_hw, original_hw):
+            scale = (original_hw[0] * original_hw[1]) / (size_hw[0] * size_hw[1])
+        pictures.append(
+            PictureLabels.from_rows(path_of[image["id"]], image["id"], rows_of[image["id"]], size_hw, scale)
+        )
+    names = tuple(category["name"] for category in categories)
+    return Labels(file, names, tuple(pictures), tuple(faults), document)
 
 
 def read_bbox(entry: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -102,3 +130,59 @@ def read_bbox(entry: dict[str, Any]) -> tuple[float, float, float, float]:
     if not all(abs(value) <= MAX_PIXEL for value in (x, y, width, height)):  # NaN is not either
         raise ValueError(f"bbox is {entry['bbox']}")
     return x, y, width, height
+
+
+def _categories(file: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
+    categories = list(document["categories"])
+    if file.name == _ROBOFLOW_FILE:
+        # Roboflow adds the project as a category of its own, which all others stand below and no box has.
+        used = {entry["category_id"] for entry in document["annotations"]}
+        parents = {category.get("supercategory") for category in categories}
+        categories = [
+            category
+            for category in categories
+            if category["id"] in used or category["name"] not in parents or len(categories) == 1
+        ]
+    names, ids = [category["name"] for category in categories], [category["id"] for category in categories]
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+        raise DataError(
+            f"{file}: not COCO annotations: categories must name one class or more, each once; mend the file"
+        )
+    if len(set(ids)) != len(ids):
+        raise ValueError("the ids of categories must differ")
+    return categories
+
+
+def _picture_folder(file: Path, images: list[dict[str, Any]]) -> Path:
+    here = file.parent
+    if file.name == _ROBOFLOW_FILE:
+        return here
+    split = _split_of(file)
+    roots = [here.parent, here] if here.name == "annotations" else [here]
+    folders = [root / name for root in roots for name in (split, f"images/{split}", "images", ".")]
+    for folder in folders:
+        if any((folder / image["file_name"]).is_file() for image in images[:_LOOKED_AT]):
+            return folder
+    return folders[0]
+
+
+def _split_of(file: Path) -> str:
+    if file.name == _ROBOFLOW_FILE:
+        return file.parent.name
+    return file.stem.removeprefix(_PREFIX)
+
+
+def _size_hw(image: dict[str, Any], height: str, width: str) -> tuple[int, int]:
+    tall, wide = image.get(height), image.get(width)
+    if isinstance(tall, int) and isinstance(wide, int) and 0 < tall <= MAX_PIXEL and 0 < wide <= MAX_PIXEL:
+        return tall, wide
+    return UNKNOWN_HW
+
+
+FORMAT = Format(
+    "COCO",
+    f"annotations/{_PREFIX}<split>.json or <split>/{_ROBOFLOW_FILE} or a .json file",
+    splits,
+    class_names,
+    read,
+)
