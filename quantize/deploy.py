@@ -29,10 +29,23 @@ from torch import fx, nn
 
 from fcos_edge.errors import CheckpointError
 from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Node, Resize
-from fcos_edge.train.layers import Conv2dSame, Normalize, Scale, Upsample2x, same_padding
+from fcos_edge.train.layers import (
+    CenternessOfDistances,
+    Conv2dSame,
+    Normalize,
+    Scale,
+    Upsample2x,
+    same_padding,
+)
 
 Shape = tuple[int, int, int]
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
+# Parts of networks that can be trained here: what to train instead.
+_REFUSED: dict[type[nn.Module], str] = {
+    nn.GroupNorm: 'it cannot be folded; train with head_norm "batch", as the preset lite0-320 does',
+    nn.MaxPool2d: "nothing pools there; train the backbone efficientnet_lite0, as the preset lite0-320 does",
+    CenternessOfDistances: 'it is for comparison only; train with quality_from "branch"',
+}
 
 
 def deploy(network: nn.Module, input_hw: tuple[int, int]) -> Graph:
@@ -55,7 +68,11 @@ def deploy(network: nn.Module, input_hw: tuple[int, int]) -> Graph:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in _Folder.LAYERS or super().is_leaf_module(m, module_qualified_name)
+        return (
+            type(m) in _Folder.LAYERS
+            or type(m) in _REFUSED
+            or super().is_leaf_module(m, module_qualified_name)
+        )
 
 
 @dataclass
@@ -114,6 +131,8 @@ class _Folder:
                 self.values[step] = fold(self, step, module)
                 return
             what = f"layer {step.target} ({type(module).__name__})"
+            if advice := _REFUSED.get(type(module)):
+                raise CheckpointError(f"{what} has no place in a deploy graph: {advice}")
         elif step.target in _ADDITIONS and not step.kwargs and all(a in self.values for a in step.args):
             self.values[step] = self._add(step)
             return

@@ -5,6 +5,9 @@ They are kept small because `quantize/deploy.py` folds a network layer by layer 
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,3 +78,27 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
+
+
+class CenternessOfDistances(nn.Module):
+    """Raw distances (N, 4, h, w) -> the logit of the center-ness that the predicted box has there, float32.
+
+    sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)) of the activated distances, whatever their unit. With
+    a = -ln of it, half the sum of |ln l - ln r| and |ln t - ln b|, the logit is -ln(e^a - 1). It lies within
+    about +-11.5, so that a box around its very centre, or a side without length, gives a finite gradient.
+    """
+
+    SMALLEST = 1e-5
+
+    def __init__(self, distance: Literal["relu", "exp"]) -> None:
+        super().__init__()
+        self.distance = distance
+
+    def forward(self, ltrb: Tensor) -> Tensor:
+        logs = ltrb.float()  # what exp would be taken of, is the logarithm already
+        if self.distance == "relu":
+            logs = logs.clamp(min=self.SMALLEST).log()
+        left, top, right, bottom = logs.unbind(dim=1)
+        a = ((left - right).abs() + (top - bottom).abs()) / 2
+        a = a.clamp(self.SMALLEST, -math.log(self.SMALLEST))
+        return -(a + torch.log(-torch.expm1(-a)))[:, None]  # e^a itself would overflow

@@ -25,8 +25,8 @@ class Fcos(nn.Module):
         super().__init__()
         self.normalize = Normalize(config.mean, config.std)
         self.backbone = build_backbone(config.backbone, pretrained=pretrained, weights_path=weights_path)
-        self.fpn = Fpn(self.backbone.channels, config.fpn_channels, len(config.strides))
-        self.head = FcosHead(config.fpn_channels, config.num_classes, config.level_names, config.tower_depth)
+        self.fpn = Fpn(self.backbone.channels, config)
+        self.head = FcosHead(config)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps: dict[str, Tensor] = self.head(self.fpn(self.backbone(self.normalize(images))))

