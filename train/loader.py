@@ -1,55 +1,226 @@
-"""Labelled pictures to batches: which pictures, in which random view, in which order.
+"""Labelled pictures to batches: each picture in its random view, and a loader with workers.
 
-M  boxes of one picture
+B  pictures of a batch
+M  boxes of a picture, padded to the most of the batch
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import multiprocessing.connection
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from fcos_edge.image import read_image_bgr
-from fcos_edge.train.augment import Augmentation
-from fcos_edge.train.config import AugmentConfig
+from fcos_edge.errors import FcosEdgeError, TrainingError
+from fcos_edge.train.augment import Labelled, affine_view
+from fcos_edge.train.config import AugmentConfig, TrainConfig
 from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.mosaic import mosaic_view
+from fcos_edge.train.picture_cache import PictureCache
+from fcos_edge.train.schedule import BatchSchedule, Draw, total_epochs
+from fcos_edge.train.short_side import short_side_view
 from fcos_edge.train.targets import BACKGROUND, Truth
 
+# Backbone and neck halve five times without a remainder; the levels above round up.
+_SIDE_MULTIPLE = 32
 
-class TrainingPictures(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Augmented pictures. Sample i of an epoch depends on seed, epoch and i alone."""
 
-    def __init__(self, pictures: Sequence[LabelledPicture], config: AugmentConfig, seed: int) -> None:
+class Sample(NamedTuple):
+    """One picture's view.
+
+    image       (H, W, 3) uint8 RGB
+    boxes_xyxy  (M, 4) float32, pixels of the view
+    labels      (M,) int64
+    picture     its number in the list
+    """
+
+    image: Tensor
+    boxes_xyxy: Tensor
+    labels: Tensor
+    picture: int
+
+
+class Batch(NamedTuple):
+    """What the loop takes.
+
+    images   (B, 3, H, W) uint8 RGB, channels_last in memory
+    truth    boxes and labels
+    indices  (B,) int64, which pictures they are
+    """
+
+    images: Tensor
+    truth: Truth
+    indices: Tensor
+
+
+class TrainingPictures(Dataset[Sample]):
+    """Pictures in random views. A sample follows from the seed and its draw alone."""
+
+    def __init__(
+        self, pictures: Sequence[LabelledPicture], config: TrainConfig, cache_bytes: int = 0
+    ) -> None:
+        """Raises ImageError for a picture that belongs in the cache and cannot be read.
+
+        cache_bytes: decoded pictures are kept in memory up to this many bytes
+        """
         self.pictures = pictures
-        self.augmentation = Augmentation(config)
-        self.seed = seed
-        self.epoch = 0
-        self.input_hw = (0, 0)  # set by the loop before each epoch
+        self.config = config
+        self.cache = PictureCache([picture.path for picture in pictures], cache_bytes)
+        self._first_plain_epoch = total_epochs(len(pictures), config) - config.augment.plain_epochs
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Picture (3, H, W) uint8 RGB, boxes (M, 4) float32 in input pixels, labels (M,) int64."""
+    def __getitem__(self, draw: Draw) -> Sample:
+        """Raises ImageError for a picture that cannot be read."""
+        view = self._view(draw, np.random.default_rng((self.config.seed, draw.epoch, draw.picture)))
+        image, boxes_xyxy, labels = map(torch.from_numpy, view)
+        return Sample(image, boxes_xyxy, labels, draw.picture)
+
+    def _view(self, draw: Draw, generator: np.random.Generator) -> Labelled:
+        config, augment = self.config, self.config.augment
+        picture = self._read(draw.picture)
+        if config.short_sides:
+            short_side = config.short_sides[generator.integers(len(config.short_sides))]
+            return short_side_view(picture, short_side, config.max_long_side, augment, generator)
+        # Without mosaic in its settings, a run draws no lot for it.
+        if augment.mosaic and draw.epoch < self._first_plain_epoch and generator.uniform() < augment.mosaic:
+            others = generator.integers(len(self.pictures), size=3).tolist()
+            four = [picture, *map(self._read, others)]
+            return mosaic_view(four, draw.input_hw, augment, generator)
+        return affine_view(picture, draw.input_hw, augment, generator)
+
+    def _read(self, index: int) -> Labelled:
         picture = self.pictures[index]
-        generator = np.random.default_rng((self.seed, self.epoch, index))
-        image, boxes, labels = self.augmentation(
-            read_image_bgr(picture.path), picture.boxes_xyxy, picture.labels, self.input_hw, generator
-        )
-        rgb = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
-        return torch.from_numpy(rgb), torch.from_numpy(boxes), torch.from_numpy(labels)
+        return Labelled(self.cache.read(index), picture.boxes_xyxy, picture.labels)
 
 
-def collate(samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Truth]:
-    """Stack pictures, pad boxes: (B, 3, H, W) uint8 and a Truth."""
-    images = torch.stack([image for image, _, _ in samples])
-    most = max(len(labels) for _, _, labels in samples)
+def collate(
+    samples: Sequence[Sample], pad_color_rgb: tuple[int, int, int] = AugmentConfig.pad_color
+) -> Batch:
+    """Stack views and pad boxes.
+
+    Sides are those of the largest view, rounded up to a multiple of 32; views lie at the top left.
+    """
+    sizes_hw = [sample.image.shape[:2] for sample in samples]
+    height, width = (
+        -(-max(sides) // _SIDE_MULTIPLE) * _SIDE_MULTIPLE for sides in zip(*sizes_hw, strict=True)
+    )
+    if set(sizes_hw) == {(height, width)}:
+        images = torch.stack([sample.image for sample in samples])
+    else:
+        images = torch.tensor(pad_color_rgb, dtype=torch.uint8).repeat(len(samples), height, width, 1)
+        for image, sample in zip(images, samples, strict=True):
+            image[: sample.image.shape[0], : sample.image.shape[1]] = sample.image
+    most = max(len(sample.labels) for sample in samples)
     boxes_xyxy = torch.zeros(len(samples), most, 4)
-    labels_of = torch.full((len(samples), most), BACKGROUND, dtype=torch.int64)
-    for i, (_, boxes, labels) in enumerate(samples):
-        boxes_xyxy[i, : len(boxes)] = boxes
-        labels_of[i, : len(labels)] = labels
-    return images, Truth(boxes_xyxy, labels_of)
+    labels = torch.full((len(samples), most), BACKGROUND, dtype=torch.int64)
+    for i, sample in enumerate(samples):
+        boxes_xyxy[i, : len(sample.labels)] = sample.boxes_xyxy
+        labels[i, : len(sample.labels)] = sample.labels
+    indices = torch.tensor([sample.picture for sample in samples])
+    return Batch(images.permute(0, 3, 1, 2), Truth(boxes_xyxy, labels), indices)
+
+
+def make_loader(dataset: TrainingPictures, schedule: BatchSchedule, workers: int) -> DataLoader[Sample]:
+    """A loader of the schedule's batches, in its order, to be iterated once with `batches`.
+
+    workers: processes that make samples; 0: made by the caller, when asked for
+    """
+    config = dataset.config
+    with _as_many_workers_as_asked():
+        return DataLoader(
+            dataset,
+            batch_sampler=schedule,
+            num_workers=workers,
+            collate_fn=functools.partial(collate, pad_color_rgb=config.augment.pad_color),
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
+            # Forked workers share the cache's memory. Python 3.14 does not fork by itself.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+            # Of its own: the loader takes the workers' seeds from it, and leaves the global state alone.
+            generator=torch.Generator().manual_seed(config.seed),
+        )
+
+
+def batches(loader: DataLoader[Sample]) -> Iterator[Batch]:
+    """The loader's batches; the workers end with the iterator, so close it (`contextlib.closing`).
+
+    Errors are one line: about a picture as it was raised, without a worker's traceback; TrainingError where
+    a worker died.
+    """
+    source = _start(loader)
+    try:
+        yield from source
+    except FcosEdgeError as error:
+        kind = type(error)
+        *_, last_line = str(error).rstrip().splitlines()
+        raise kind(last_line.removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")) from None
+    except Exception:
+        # What a dead worker leaves behind fails in many ways: a closed socket, half a message, a time-out.
+        if not (dead := _dead_workers(source)):
+            raise
+        raise TrainingError(
+            f"a loader worker died ({dead}), killed from outside or for want of memory; run the same again to"
+            " go on from the last state, with fewer workers if it recurs"
+        ) from None
+    finally:
+        # Left to the garbage collector, it waits five seconds for each worker: their queues went first.
+        if hasattr(source, "_shutdown_workers"):
+            source._shutdown_workers()
+
+
+def _dead_workers(source: Iterator[Any]) -> str:
+    """Process numbers and ends of workers that are gone, or going; empty where all live."""
+    workers = getattr(source, "_workers", [])
+    if workers:
+        multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1.0)
+    ends = {worker.pid: worker.exitcode for worker in workers if not worker.is_alive()}
+    return ", ".join(
+        f"process {pid}, {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+        for pid, code in ends.items()
+    )
+
+
+def _start(loader: DataLoader[Sample]) -> Iterator[Any]:
+    """Start the workers, and leave the signal of a process' end as it was.
+
+    torch makes a dead worker an exception at whatever line the loop stands, even while it writes a file.
+    Without that, the loader finds it within five seconds of waiting for its batch.
+    """
+    with _as_many_workers_as_asked():
+        if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+            return iter(loader)
+        before = signal.getsignal(signal.SIGCHLD)
+        try:
+            return iter(loader)
+        finally:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+@contextmanager
+def _as_many_workers_as_asked() -> Iterator[None]:
+    """More workers than cores is the user's choice; torch has a long warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        yield
+
+
+def _start_worker(_: int) -> None:
+    # One picture at a time: workers are the parallelism.
+    cv2.setNumThreads(0)
+    # Ctrl-C reaches the whole group: the parent ends its workers, and they say nothing.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent may only note it; a worker that its parent ends must end.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

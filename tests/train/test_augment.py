@@ -1,61 +1,94 @@
-"""Boxes follow the pixels."""
+"""Boxes follow the pixels: each view's are compared with where a drawn box shows."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fcos_edge.runtime import FloatArray
-from fcos_edge.train.augment import Augmentation
-from fcos_edge.train.config import AugmentConfig
+from fcos_edge.runtime import FloatArray, UInt8Array
+from fcos_edge.train.augment import Labelled, affine_view, draw_map, map_of_centers, move_boxes, recolor
+from fcos_edge.train.config import FLIP_ONLY, AugmentConfig
 from fcos_edge.train.targets import IGNORED
+from tests.train.drawn import compare, draw, extent
 
 # Colours stay, so that the rectangle can be found again.
-PLAIN = Augmentation(AugmentConfig(contrast=0, brightness=0, saturation=0, pad_color=(0, 0, 0)))
+PLAIN = AugmentConfig(contrast=0, brightness=0, saturation=0, pad_color=(0, 0, 0))
+BOX = (5, 12, 30, 27)  # nowhere near the middle: a flip moves it
+NO_BOXES = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
 
 @pytest.mark.parametrize("source_hw", [(60, 90), (90, 60), (40, 40)])
-@pytest.mark.parametrize("input_hw", [(64, 64), (64, 96)])
-def test_augmentation__boxes_follow_the_pixels(source_hw: tuple[int, int], input_hw: tuple[int, int]) -> None:
-    box = np.array([[5, 12, 30, 27]], np.float32)  # nowhere near the middle: a flip moves it
-    image = np.zeros((*source_hw, 3), np.uint8)
-    image[12:27, 5:30] = 255
-    num_kept = 0
-    for seed in range(40):
-        view, boxes, labels = PLAIN(image, box, np.array([3]), input_hw, np.random.default_rng(seed))
-        assert view.shape == (*input_hw, 3)
-        assert boxes.dtype == np.float32
-        if not len(boxes) or (boxes[0, 2:] - boxes[0, :2]).min() < 3:
-            continue
-        rows, columns = np.nonzero(view[..., 0] > 127)
-        found = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        # A pixel is bright where more than half of it is covered: half a pixel at each side, and resampling.
-        np.testing.assert_allclose(boxes[0], found, atol=0.75)
-        num_kept += labels[0] == 3
-    assert num_kept > 15
+@pytest.mark.parametrize("view_hw", [(64, 64), (64, 96)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        PLAIN,
+        replace(FLIP_ONLY, flip=1.0, pad_color=(0, 0, 0)),
+        replace(PLAIN, scale=(1.0, 1.0), flip=0.0),  # moved only
+        replace(PLAIN, scale=(0.5, 0.9), flip=0.0),  # smaller
+        replace(PLAIN, scale=(1.2, 1.7), flip=0.0),  # cropped
+    ],
+    ids=["all", "flip", "move", "shrink", "crop"],
+)
+def test_affine_view__boxes_are_where_they_show(
+    source_hw: tuple[int, int], view_hw: tuple[int, int], config: AugmentConfig
+) -> None:
+    picture = draw(source_hw, BOX, 3)
+    labels = []
+    for seed in range(60):
+        view = affine_view(picture, view_hw, config, np.random.default_rng(seed))
+        assert view.image.shape == (*view_hw, 3)
+        assert view.boxes_xyxy.dtype == np.float32
+        labels += compare(view, [3])
+    assert labels.count(3) > 25
+    assert set(labels) <= {3, IGNORED}
 
 
-def test_augmentation__scale_and_flip_vary_with_the_seed_alone() -> None:
+def test_affine_view__ignores_what_is_cut_and_drops_what_is_gone() -> None:
+    picture = draw((40, 40), (30, 10, 38, 30), 0)
+    config = replace(PLAIN, scale=(2.5, 2.5), flip=0)
+    seen = {0: 0, IGNORED: 0, None: 0}
+    for seed in range(200):
+        view = affine_view(picture, (40, 40), config, np.random.default_rng(seed))
+        compare(view, [0])
+        label = view.labels.tolist()[0] if len(view.labels) else None
+        place = extent(view.image, 0)
+        # Of 20 x 50 pixels; one row and one column of the extent may be off.
+        share = 0.0 if place is None else float(np.prod(place[2:] - place[:2])) / (20 * 50)
+        if label == 0:
+            assert share > config.min_visible - 0.08
+        elif label == IGNORED:
+            assert share < config.min_visible + 0.08
+        seen[label] += 1
+    assert min(seen.values()) > 10
+
+
+def test_affine_view__varies_with_the_seed_alone() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
-    box = np.array([[10, 10, 30, 30]], np.float32)
-    views = [
-        Augmentation(AugmentConfig())(image, box, np.array([0]), (64, 64), np.random.default_rng(seed))
-        for seed in (1, 1, 2)
-    ]
-    assert np.array_equal(views[0][0], views[1][0])
-    assert np.array_equal(views[0][1], views[1][1])
-    assert not np.array_equal(views[0][0], views[2][0])
+    picture = Labelled(image, np.array([[10, 10, 30, 30]], np.float32), np.array([0]))
+    before = image.copy()
+    first, again, other = (
+        affine_view(picture, (64, 64), AugmentConfig(), np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.boxes_xyxy, again.boxes_xyxy)
+    assert not np.array_equal(first.image, other.image)
+    assert np.array_equal(image, before)
+
+
+def test_draw_map__scale_and_flip() -> None:
     widths = []
     for seed in range(60):
-        matrix = PLAIN.draw_map((40, 40), (64, 64), np.random.default_rng(seed))
-        widths.append(matrix[0, 0] / 1.6)  # 1.6 just fits
+        matrix = draw_map((40, 40), (64, 64), 1.6, PLAIN, np.random.default_rng(seed))
+        widths.append(matrix[0, 0] / 1.6)
     assert min(np.abs(widths)) >= 0.6 - 1e-6
     assert max(np.abs(widths)) <= 1.7 + 1e-6
     assert 15 < sum(width < 0 for width in widths) < 45  # half of them are flipped
 
 
-def _shift_left(pixels: float) -> FloatArray:
-    return np.array([[1, 0, -pixels], [0, 1, 0]], np.float32)
+SHIFT_LEFT = map_of_centers(1, 1, -8, 0)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +103,7 @@ def _shift_left(pixels: float) -> FloatArray:
     ],
 )
 def test_move_boxes__table(box: list[float], moved: list[float] | None, label: int | None) -> None:
-    boxes, labels = PLAIN.move_boxes(
-        np.array([box], np.float32), np.array([5]), _shift_left(8), (32, 64)
-    )  # fmt: skip
+    boxes, labels = move_boxes(np.array([box], np.float32), np.array([5]), SHIFT_LEFT, (32, 64), 0.3)
     assert boxes.tolist() == ([] if moved is None else [moved])
     assert labels.tolist() == ([] if label is None else [label])
     assert boxes.shape[1] == 4
@@ -80,35 +111,67 @@ def test_move_boxes__table(box: list[float], moved: list[float] | None, label: i
 
 def test_move_boxes__ignore_regions_stay_ignored() -> None:
     boxes = np.array([[10, 0, 20, 10]], np.float32)
-    assert PLAIN.move_boxes(boxes, np.array([IGNORED]), _shift_left(8), (32, 64))[1].tolist() == [IGNORED]
+    _, labels = move_boxes(boxes, np.array([IGNORED]), SHIFT_LEFT, (32, 64), 0.3)
+    assert labels.tolist() == [IGNORED]
 
 
-def test_augmentation__no_boxes() -> None:
-    image = np.zeros((20, 30, 3), np.uint8)
-    empty = np.zeros((0, 4), np.float32)
-    view, boxes, labels = Augmentation(AugmentConfig())(
-        image, empty, np.zeros(0, np.int64), (32, 32), np.random.default_rng(0)
-    )
-    assert view.shape == (32, 32, 3)
-    assert boxes.shape == (0, 4)
-    assert labels.shape == (0,)
-    assert boxes.dtype == np.float32
-    assert labels.dtype == np.int64
+def test_affine_view__no_boxes() -> None:
+    picture = Labelled(np.zeros((20, 30, 3), np.uint8), *NO_BOXES)
+    view = affine_view(picture, (32, 32), AugmentConfig(), np.random.default_rng(0))
+    assert view.image.shape == (32, 32, 3)
+    assert view.boxes_xyxy.shape == (0, 4)
+    assert view.labels.shape == (0,)
+    assert view.boxes_xyxy.dtype == np.float32
+    assert view.labels.dtype == np.int64
 
 
-def test_recolor__without_strength_changes_nothing() -> None:
+def test_affine_view__is_rgb_and_so_is_its_padding() -> None:
+    image = np.zeros((10, 40, 3), np.uint8)
+    image[...] = (1, 2, 3)
+    config = replace(PLAIN, scale=(1.0, 1.0), pad_color=(10, 20, 30))
+    view = affine_view(Labelled(image, *NO_BOXES), (40, 40), config, np.random.default_rng(0))
+    rows = view.image[:, 20].tolist()
+    # Between them a row or two of both.
+    assert sum(row in ([3, 2, 1], [10, 20, 30]) for row in rows) >= 36
+    assert rows.count([3, 2, 1]) in (8, 9, 10)
+
+
+def test_recolor__without_strength_swaps_the_channels_alone() -> None:
     image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
-    assert np.array_equal(PLAIN.recolor(image, np.random.default_rng(1)), image)
+    assert np.array_equal(recolor(image, PLAIN, np.random.default_rng(1)), image[..., ::-1])
+
+
+def _recolor_slowly(
+    image_bgr: UInt8Array, config: AugmentConfig, generator: np.random.Generator
+) -> FloatArray:
+    """One change after the other, in float64, clipped at the end."""
+    contrast = 1 + config.contrast * generator.uniform(-1, 1)
+    brightness = config.brightness * generator.uniform(-1, 1)
+    saturation = 1 + config.saturation * generator.uniform(-1, 1)
+    rgb = image_bgr[..., ::-1].astype(np.float64)
+    grey = rgb @ [0.299, 0.587, 0.114]
+    mixed = grey[..., None] + saturation * (rgb - grey[..., None])
+    contrasted = grey.mean() + contrast * (mixed - grey.mean())
+    return np.asarray(np.clip(contrasted + brightness, 0, 255), np.float32)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_recolor__equals_one_change_after_the_other(seed: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    found = recolor(image, AugmentConfig(), np.random.default_rng(seed))
+    wanted = _recolor_slowly(image, AugmentConfig(), np.random.default_rng(seed))
+    # Half for rounding; OpenCV takes the matrix in steps of 2^-10: 3 x 255 x 2^-11 more.
+    np.testing.assert_allclose(found, wanted, atol=0.5 + 3 * 255 / 2048)
 
 
 def test_recolor__saturation_moves_colours_towards_grey_or_away() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
     image[...] = (40, 80, 160)
-    saturated = Augmentation(AugmentConfig(contrast=0, brightness=0, saturation=0.5))
-    spreads = []
-    for seed in range(20):
-        view = saturated.recolor(image, np.random.default_rng(seed))
-        spreads.append(int(view[0, 0].max()) - int(view[0, 0].min()))
+    config = replace(PLAIN, saturation=0.5)
+    spreads = [
+        int(np.ptp(recolor(image, config, np.random.default_rng(seed))[0, 0].astype(int)))
+        for seed in range(20)
+    ]
     assert min(spreads) < 100 < max(spreads)  # 120 as it is
     assert min(spreads) >= 58
     assert max(spreads) <= 182
