@@ -20,8 +20,9 @@ from fcos_edge.bundle import read_manifest
 from fcos_edge.console import note
 from fcos_edge.detector import Detector
 from fcos_edge.errors import DataError
-from fcos_edge.train.evaluate import ClassFigures, Evaluation, evaluate
-from fcos_edge.train.formats.coco import read_coco
+from fcos_edge.train.coco_figures import ClassFigures, Evaluation
+from fcos_edge.train.evaluate import evaluate
+from fcos_edge.train.formats import read_pictures
 from fcos_edge.train.torch_runtime import open_checkpoint
 from networks import open_networks
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
 
 def first_ids(folder: Path, args: argparse.Namespace, classes: tuple[str, ...]) -> list[int]:
     """Ids of the pictures to measure. Raises DataError where the data set cannot be used."""
-    ids = [picture.image_id for picture in read_coco(folder, args.split, classes)]
+    ids = [picture.image_id for picture in read_pictures(folder, args.split, classes)]
     return ids if args.pictures is None else ids[: args.pictures]
 
 
@@ -124,7 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="What int8 costs in accuracy.")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument(
-        "--data", type=Path, nargs="+", required=True, metavar="DIR", help="folders of COCO data sets"
+        "--data", type=Path, nargs="+", required=True, metavar="DIR", help="data sets: COCO, YOLO or VOC"
     )
     parser.add_argument("--split", default="val", metavar="S", help="default: %(default)s")
     parser.add_argument(

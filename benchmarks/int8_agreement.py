@@ -24,14 +24,13 @@ from conditions import Table, Target, add_json, has_vnni, measure_conditions, re
 from fcos_edge.arguments import positive_int
 from fcos_edge.console import track
 from fcos_edge.detections import Detections
-from fcos_edge.errors import DataError
 from fcos_edge.image import read_image_bgr
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.loading import LoadedArtifact
 from fcos_edge.postprocess import PostProcessor
 from fcos_edge.runtime import Branch, FloatArray, IntArray, RawOutputs, UInt8Array
 from fcos_edge.spec import BRANCHES
-from fcos_edge.train.formats.coco import annotation_file, read_annotations
+from fcos_edge.train.formats import read_labels
 from networks import open_networks
 from partners import Partners, match_both_ways
 from perturbation import add_noise, flip_lowest_bit
@@ -80,19 +79,11 @@ def run(args: argparse.Namespace) -> None:
         network.close()
 
 
-def evenly_spread(folder: Path, split: str, count: int) -> list[Path]:
-    """`count` pictures of a COCO data set, evenly spread over the file's order; labels are not needed."""
-    path = annotation_file(folder, split)
-    try:
-        names = [str(image["file_name"]) for image in read_annotations(path)["images"]]
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: an image has no file_name ({type(error).__name__}); mend the file"
-        ) from None
-    if not names:
-        raise DataError(f"{path}: no pictures; give a data set with pictures")
-    chosen = np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int)
-    return [folder / split / names[index] for index in chosen]
+def evenly_spread(data: Path, split: str, count: int) -> list[Path]:
+    """`count` pictures of a data set, evenly spread over its order; labels are not needed."""
+    pictures = read_labels(data, split).pictures
+    chosen = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).round().astype(int)
+    return [pictures[index].path for index in chosen]
 
 
 def compare_picture(
@@ -236,7 +227,7 @@ def _figures(tally: Tally) -> dict[str, Any]:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Do the int8 files of a bundle compute the same detector?")
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of a COCO data set")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="data set: COCO, YOLO or VOC")
     parser.add_argument("--split", default="val", metavar="S", help="default: %(default)s")
     parser.add_argument(
         "--pictures", type=positive_int, default=50, metavar="N", help="how many (default: %(default)s)"

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fcos_edge.arguments import add_model_options
-from fcos_edge.console import print_json, print_table
+from fcos_edge.console import note, print_json, print_table
+from fcos_edge.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from fcos_edge.train.evaluate import Evaluation
+    from collections.abc import Sequence
+
+    from fcos_edge.detections import Detections
+    from fcos_edge.detector import Detector
+    from fcos_edge.train.coco_figures import Evaluation
+    from fcos_edge.train.dataset import LabelledPicture
 
 SUMMARY = "measure accuracy on labelled pictures: the COCO figures, and AP per class"
 EXTRA = "train"
@@ -24,31 +30,132 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--data", metavar="D", type=Path, required=True,
-        help="folder of a COCO data set: annotations/instances_<split>.json and the pictures in <split>/",
+        help="data set in COCO, YOLO or VOC format: its folder, its COCO file or its data.yaml;"
+        " with --results also pictures without labels: a folder, a text file with a path on each line, or"
+        " COCO's image_info_<name>.json",
     )  # fmt: skip
     parser.add_argument("--split", metavar="S", default="val", help="which pictures (default: %(default)s)")
+    parser.add_argument(
+        "--classes",
+        metavar="C,C",
+        help="some of the model's classes (default: all, and the data has them all)",
+    )
+    parser.add_argument(
+        "--results", metavar="FILE", type=Path, help="write all detections as COCO result JSON"
+    )
+    parser.add_argument(
+        "--curves", action="store_true", help="add precision at 101 recalls for each class; needs --json"
+    )
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    # Cheap mistakes first: a model takes seconds to load.
     from fcos_edge.opening import open_model
-    from fcos_edge.train.evaluate import evaluate
+    from fcos_edge.train.coco_results import check_results_file
+    from fcos_edge.train.picture_list import is_unlabelled
 
+    if args.curves and not args.json:
+        raise UsageError("--curves: 101 numbers a class are for programs; add --json, or leave it out")
+    if args.results is not None:
+        check_results_file(args.results)
+    if is_unlabelled(args.data):
+        if args.results is None:
+            raise DataError(
+                f"{args.data}: pictures without labels, there is nothing to measure;"
+                " give a labelled data set, or write what is found with --results FILE"
+            )
+        return _run_unlabelled(args)
+    from fcos_edge.train.formats import class_names
+
+    names = class_names(args.data, args.split)
     with open_model(args.model, args) as detector:
-        evaluation = evaluate(detector, args.data, args.split)
+        classes = _chosen(args.classes, detector.spec.classes)
+        _check_labelled(classes, names, args.data)
+        return _run_labelled(args, detector, classes)
+
+
+def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[str, ...]) -> int:
+    from fcos_edge.train.evaluate import read_split
+
+    labelled = read_split(args.data, args.split, classes)
+    found = _find(detector, labelled.pictures, classes, f"evaluating {labelled.name}")
+    evaluation = labelled.compare(found)
+    document = {"data": args.data.resolve().name, "split": args.split}
+    if args.results is not None:
+        ids = "image_id and category_id are the data set's"
+        document |= _write(args.results, labelled.results(found), len(found), ids)
     if args.json:
-        print_json({"data": args.data.resolve().name, "split": args.split, **evaluation.to_dict()})
+        print_json({**document, **evaluation.to_dict(has_curves=args.curves)})
     else:
         _print(evaluation)
     return 0
 
 
+def _run_unlabelled(args: argparse.Namespace) -> int:
+    from fcos_edge.opening import open_model
+    from fcos_edge.train.coco_results import coco_results
+    from fcos_edge.train.picture_list import read_picture_list
+
+    listed = read_picture_list(args.data)
+    with open_model(args.model, args) as detector:
+        classes = _chosen(args.classes, detector.spec.classes)
+        category_ids = listed.category_ids(detector.spec.classes, classes)
+        found = _find(detector, listed.pictures, classes, f"running {args.data.resolve().name}")
+    by_id = dict(zip((picture.image_id for picture in listed.pictures), found, strict=True))
+    categories = "the list's" if listed.category_of else "the class's place among the model's, from 1"
+    ids = f"image_id is {listed.image_ids}, category_id is {categories}"
+    document = {"data": args.data.resolve().name, "pictures": len(found)}
+    document |= _write(args.results, coco_results(by_id, category_ids), len(found), ids)
+    if args.json:
+        print_json(document)
+    return 0
+
+
+def _chosen(text: str | None, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes that `--classes` names, in the model's order."""
+    if text is None:
+        return classes
+    names = [name.strip() for name in text.split(",")]
+    for index, name in enumerate(names):
+        if name not in classes:
+            raise UsageError(f"--classes: {name!r} is none of the model's: {', '.join(classes)}")
+        if name in names[:index]:
+            raise UsageError(f"--classes: {name} is named twice; name it once")
+    return tuple(name for name in classes if name in names)
+
+
+def _check_labelled(classes: tuple[str, ...], names: Sequence[str], data: Path) -> None:
+    if missing := [name for name in classes if name not in names]:
+        common = ",".join(name for name in classes if name in names)
+        advice = f"measure the others with --classes {common}" if common else "give data that labels it"
+        raise DataError(f"{data}: no class {missing[0]!r}; it has {', '.join(sorted(names))}; {advice}")
+
+
+def _find(
+    detector: Detector, pictures: Sequence[LabelledPicture], classes: tuple[str, ...], what: str
+) -> list[Detections]:
+    from fcos_edge.train.evaluate import find_candidates, keep_classes
+
+    return keep_classes(find_candidates(detector, pictures, what), detector.spec.classes, classes)
+
+
+def _write(path: Path, results: list[dict[str, Any]], num_pictures: int, ids: str) -> dict[str, Any]:
+    """Write the file and say so; what the JSON document says of it."""
+    from fcos_edge.train.coco_results import write_results
+
+    write_results(path, results)
+    note(f"wrote {path}: {len(results)} detections in {num_pictures} pictures; {ids}")
+    return {"results": {"file": str(path), "detections": len(results), "ids": ids}}
+
+
 def _print(evaluation: Evaluation) -> None:
-    from fcos_edge.train.evaluate import FIGURES
+    from fcos_edge.train.coco_figures import FIGURES
 
     # COCO's -1 says that there is nothing to measure.
     shown = {name: None if value < 0 else value for name, value in evaluation.figures.items()}
-    print(f"{evaluation.pictures} pictures")
+    rescaled = evaluation.rescaled_pictures
+    print(f"{evaluation.pictures} pictures" + f"; sizes are of the originals in {rescaled}" * (rescaled > 0))
     print_table(FIGURES, [[shown[name] for name in FIGURES]])
     print()
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ import torch
 from fcos_edge.cli import main
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fcos_edge.train.coco_figures import FIGURES
 from fcos_edge.train.config import NetworkConfig
-from fcos_edge.train.evaluate import FIGURES, evaluate
+from fcos_edge.train.evaluate import evaluate
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.torch_runtime import open_checkpoint
-from tests.coco_sets import CLASSES, make_coco_set
+from tests.coco_sets import CLASSES, SIDE, make_coco_set
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +89,13 @@ def test_eval__file_in_a_runtime_agrees_with_the_checkpoint(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--split", "train"], "no annotations/instances_train.json"),
-        (["--data", "nowhere"], "nowhere: no annotations/instances_val.json"),
+        (["--split", "train"], "no split 'train', it has val"),
+        (["--data", "nowhere"], "nowhere: no such file or folder"),
+        (["--curves"], "--curves: 101 numbers a class are for programs; add --json"),
+        (["--classes", "ring"], "--classes: 'ring' is none of the model's: square, disc"),
+        (["--classes", "disc,disc"], "--classes: disc is named twice"),
+        (["--results", "setup.py"], "--results setup.py: is there already"),
+        (["--results", "nowhere/x.json"], "--results nowhere/x.json: there is no folder nowhere"),
         (["--runtime", "onnxruntime"], "--runtime: x.safetensors is a checkpoint, which runs in PyTorch"),
         (["--precision", "int8"], "--precision: x.safetensors is a checkpoint"),
         (["--threads", "0"], "'0' is no whole number from 1"),
@@ -122,5 +129,112 @@ def test_eval__data_without_a_class_is_one_line(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = _write_checkpoint(tmp_path / "y.safetensors", ("square", "ring"))
-    assert main(["eval", str(path), "--data", str(shapes)]) == 2
-    assert "no class 'ring'; it has disc, square" in capsys.readouterr().err.splitlines()[-1]
+    command = ["eval", str(path), "--data", str(shapes), "--json"]
+    assert main(command) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "no class 'ring'; it has disc, square; measure the others with --classes square" in line
+    assert main([*command, "--classes", "square"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["classes"]) == ["square"]
+
+
+def test_eval__some_classes_have_the_figures_that_they_have_among_all(
+    checkpoint: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["eval", str(checkpoint), "--data", str(shapes), "--threads", "1", "--json", "--curves"]
+    assert main(command) == 0
+    everything = json.loads(capsys.readouterr().out)
+    assert main([*command, "--classes", "disc", "--results", str(tmp_path / "disc.json")]) == 0
+    disc = json.loads(capsys.readouterr().out)
+    assert disc["classes"] == {"disc": everything["classes"]["disc"]}
+    assert disc["AP"] == disc["classes"]["disc"]["AP"]
+    assert disc["curves"]["all"] == everything["curves"]["classes"]["disc"]
+    assert {entry["category_id"] for entry in json.loads((tmp_path / "disc.json").read_bytes())} == {9}
+
+
+def test_eval__results_give_an_evaluator_the_same_figures(
+    checkpoint: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = pytest.importorskip("faster_coco_eval")
+    file = tmp_path / "x.json"
+    command = [
+        "eval",
+        str(checkpoint),
+        "--data",
+        str(shapes),
+        "--threads",
+        "1",
+        "--results",
+        str(file),
+        "--json",
+    ]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    results = json.loads(file.read_bytes())
+    assert document["results"]["detections"] == len(results) > 0
+    wrote = f"wrote {file}: {len(results)} detections in 2 pictures; image_id and category_id are the data"
+    assert wrote in captured.err
+    truth = package.COCO(str(shapes / "annotations" / "instances_val.json"))
+    evaluator = package.COCOeval_faster(truth, truth.loadRes(str(file)), "bbox")
+    evaluator.run()
+    assert [document[name] for name in FIGURES] == [round(float(v), 4) for v in evaluator.stats[:12]]
+    # It is there now, and stays as it is.
+    assert main(command) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert json.loads(file.read_bytes()) == results
+
+
+def test_eval__pictures_without_labels(
+    checkpoint: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelled, folder, listed = (tmp_path / f"{name}.json" for name in ("labelled", "folder", "listed"))
+    (tmp_path / "list.txt").write_text(f"{shapes}/val/val0.png\n{shapes}/val/val1.png\n")
+    command = ["eval", str(checkpoint), "--threads", "1", "--data"]
+    assert main([*command, str(shapes), "--results", str(labelled)]) == 0
+    assert main([*command, str(shapes / "val"), "--results", str(folder)]) == 0
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "list.txt"), "--results", str(listed), "--json"]) == 0
+    captured = capsys.readouterr()
+    wanted = [
+        # The data set numbers them from 100, its categories are 7 and 9.
+        {**entry, "image_id": entry["image_id"] - 99, "category_id": (entry["category_id"] - 5) // 2}
+        for entry in json.loads(labelled.read_bytes())
+    ]
+    assert json.loads(folder.read_bytes()) == json.loads(listed.read_bytes()) == wanted
+    document = json.loads(captured.out)
+    assert (document["data"], document["pictures"]) == ("list.txt", 2)
+    assert document["results"]["detections"] == len(wanted)
+    assert "image_id is 1, 2, 3, ... in their order, category_id is the class's place" in captured.err
+
+
+def test_eval__pictures_without_labels_have_nothing_to_measure(
+    checkpoint: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(checkpoint), "--data", str(shapes / "val")]) == 2
+    captured = capsys.readouterr()
+    assert "pictures without labels, there is nothing to measure" in captured.err.splitlines()[-1]
+    assert "--results FILE" in captured.err
+
+
+def test_eval__yolo_and_coco_say_the_same(
+    checkpoint: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads((shapes / "annotations" / "instances_val.json").read_bytes())
+    (tmp_path / "labels" / "val").mkdir(parents=True)
+    shutil.copytree(shapes / "val", tmp_path / "images" / "val")
+    (tmp_path / "data.yaml").write_text("val: images/val\nnames: [square, disc]\n")
+    for image in document["images"]:
+        rows = []
+        for entry in document["annotations"]:
+            if entry["image_id"] == image["id"]:
+                x, y, width, height = entry["bbox"]
+                numbers = [x + width / 2, y + height / 2, width, height]
+                label = (entry["category_id"] - 7) // 2
+                rows.append(" ".join(map(str, [label, *(number / SIDE for number in numbers)])))
+        name = Path(image["file_name"]).with_suffix(".txt")
+        (tmp_path / "labels" / "val" / name).write_text("\n".join(rows))
+    said = []
+    for data in (shapes, tmp_path, tmp_path / "data.yaml", shapes / "annotations" / "instances_val.json"):
+        assert main(["eval", str(checkpoint), "--data", str(data), "--threads", "1", "--json"]) == 0
+        said.append({**json.loads(capsys.readouterr().out), "data": "x"})
+    assert said[1:] == said[:1] * 3
