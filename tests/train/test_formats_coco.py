@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.formats.coco import class_names, read_coco
+from fcos_edge.train.formats import class_names, read_pictures
 from fcos_edge.train.targets import IGNORED
+from tests.coco_sets import CLASSES, coco_of, draw_scenes, write_pictures
 
 Document = dict[str, Any]
 
@@ -38,8 +39,8 @@ def _write(folder: Path, document: object) -> Path:
     return folder
 
 
-def test_read_coco__table(tmp_path: Path) -> None:
-    first, second = read_coco(_write(tmp_path, _document()), "train", ("cat", "dog"))
+def test_read_pictures__table(tmp_path: Path) -> None:
+    first, second = read_pictures(_write(tmp_path, _document()), "train", ("cat", "dog"))
     assert first.path == tmp_path / "train" / "a.png"
     assert first.image_id == 5
     # cat, dog, a crowd, a difficult one; the cow is no class here, the last has no width
@@ -116,22 +117,22 @@ BROKEN: list[tuple[Callable[[Document], None], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), BROKEN, ids=range(len(BROKEN)))
-def test_read_coco__broken_annotations(
+def test_read_pictures__broken_annotations(
     tmp_path: Path, change: Callable[[Document], None], message: str
 ) -> None:
     document = _document()
     change(document)
     with pytest.raises(DataError) as caught:
-        read_coco(_write(tmp_path, document), "train", ("cat", "dog"))
+        read_pictures(_write(tmp_path, document), "train", ("cat", "dog"))
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path / 'annotations' / 'instances_train.json'}: ")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"5", b"\xff\xfe", b"[" * 100_000])
-def test_read_coco__no_json(tmp_path: Path, content: bytes) -> None:
+def test_read_pictures__no_json(tmp_path: Path, content: bytes) -> None:
     path = _write(tmp_path, {}) / "annotations" / "instances_train.json"
     path.write_bytes(content)
-    for read in (lambda: read_coco(tmp_path, "train", ("cat",)), lambda: class_names(tmp_path, "train")):
+    for read in (lambda: read_pictures(tmp_path, "train", ("cat",)), lambda: class_names(tmp_path, "train")):
         with pytest.raises(DataError, match="COCO"):
             read()
 
@@ -145,6 +146,103 @@ def test_class_names__broken_categories(tmp_path: Path, categories: object) -> N
         class_names(_write(tmp_path, document), "train")
 
 
-def test_read_coco__missing_file(tmp_path: Path) -> None:
+def test_read_pictures__missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data set; looked for annotations/instances_<split>\.json"):
-        read_coco(tmp_path, "val", ("cat",))
+        read_pictures(tmp_path, "val", ("cat",))
+
+
+# Where the file lies, what names it, and where its pictures lie.
+LAYOUTS = [
+    ("annotations/instances_train.json", ".", "train"),
+    ("annotations/instances_train.json", ".", "images/train"),
+    ("annotations/instances_train.json", ".", "images"),
+    ("annotations/instances_train.json", ".", "annotations"),
+    ("annotations/instances_train.json", "annotations/instances_train.json", "train"),
+    ("train/_annotations.coco.json", ".", "train"),
+    ("train/_annotations.coco.json", "train/_annotations.coco.json", "train"),
+    ("instances_train.json", "instances_train.json", "train"),
+    ("train.json", "train.json", "train"),
+    ("labels.json", "labels.json", "images"),
+    ("labels.json", "labels.json", "."),
+    ("labels.json", "labels.json", "labels"),
+]
+
+
+@pytest.mark.parametrize(("file", "path", "pictures"), LAYOUTS, ids=range(len(LAYOUTS)))
+def test_read_pictures__layouts(tmp_path: Path, file: str, path: str, pictures: str) -> None:
+    scenes = draw_scenes(3)
+    write_pictures(tmp_path / pictures, scenes)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(json.dumps(coco_of(scenes)))
+    read = read_pictures(tmp_path / path, "train", CLASSES)
+    assert [picture.path.resolve() for picture in read] == [tmp_path / pictures / s.name for s in scenes]
+
+
+def test_read_pictures__file_names_with_folders(tmp_path: Path) -> None:
+    scenes = draw_scenes(2)
+    write_pictures(tmp_path / "train" / "deep", scenes)
+    document = coco_of(scenes)
+    for image in document["images"]:
+        image["file_name"] = f"train/deep/{image['file_name']}"
+    (tmp_path / "labels.json").write_text(json.dumps(document))
+    assert all(p.path.is_file() for p in read_pictures(tmp_path / "labels.json", "any", CLASSES))
+
+
+def test_read_pictures__without_pictures(tmp_path: Path) -> None:
+    folder = _write(tmp_path, _document())
+    assert read_pictures(folder, "train", ("cat",))[0].path == tmp_path / "train" / "a.png"
+    (tmp_path / "alone.json").write_text(json.dumps(_document()))
+    (first, _) = read_pictures(tmp_path / "alone.json", "val", ("cat",))
+    assert (first.path, first.size_hw) == (tmp_path / "alone" / "a.png", (0, 0))
+
+
+def test_read_pictures__roboflow(tmp_path: Path) -> None:
+    scenes = draw_scenes(3)
+    write_pictures(tmp_path / "valid", scenes)
+    document = coco_of(scenes)
+    for category in document["categories"]:
+        category["supercategory"] = "shapes"
+    document["categories"].insert(0, {"id": 0, "name": "shapes", "supercategory": "none"})
+    (tmp_path / "valid" / "_annotations.coco.json").write_text(json.dumps(document))
+    for split in ("val", "valid"):
+        assert class_names(tmp_path, split) == CLASSES  # `shapes` is the project, no class
+        assert len(read_pictures(tmp_path, split, CLASSES)) == 3
+    with pytest.raises(DataError, match="no split 'train', it has val, valid"):
+        read_pictures(tmp_path, "train", CLASSES)
+
+
+SIZES: list[tuple[dict[str, Any], tuple[int, int], float]] = [
+    # pictures that were shrunk: COCO's small, medium and large are of the originals
+    ({"width": 60, "height": 40, "orig_width": 120, "orig_height": 80}, (40, 60), 4.0),
+    ({"width": 60, "height": 40}, (40, 60), 1.0),
+    # no size, or none that can be: from the picture's header
+    ({}, (96, 128), 1.0),
+    ({"width": 0, "height": 0, "orig_width": 120, "orig_height": 80}, (96, 128), 1.0),
+    ({"width": "60", "height": None}, (96, 128), 1.0),
+    ({"width": 60, "height": 40, "orig_width": -1, "orig_height": 80}, (40, 60), 1.0),
+]
+
+
+@pytest.mark.parametrize(("sizes", "size_hw", "area_scale"), SIZES, ids=range(len(SIZES)))
+def test_read_pictures__sizes(
+    tmp_path: Path, sizes: dict[str, Any], size_hw: tuple[int, int], area_scale: float
+) -> None:
+    scenes = draw_scenes(1)
+    write_pictures(tmp_path / "train", scenes)
+    document = coco_of(scenes)
+    document["images"] = [{"id": 1, "file_name": scenes[0].name, **sizes}]
+    (picture,) = read_pictures(_write(tmp_path, document), "train", CLASSES)
+    assert (picture.size_hw, picture.area_scale) == (size_hw, area_scale)
+
+
+def test_read_pictures__box_of_no_picture_is_left_out(tmp_path: Path) -> None:
+    document = _document()
+    document["annotations"][0]["image_id"] = 77
+    assert len(read_pictures(_write(tmp_path, document), "train", ("cat", "dog"))[0].labels) == 3
+
+
+def test_read_pictures__of_the_data_at_hand(data_set: Callable[[str], Path]) -> None:
+    pictures = read_pictures(data_set("coco-person"), "val", ("person",))
+    assert (len(pictures), sum(int((p.labels == 0).sum()) for p in pictures)) == (230, 958)
+    assert pictures[0].size_hw == (416, 312)
+    assert pictures[0].area_scale == 375 * 500 / (312 * 416)

@@ -16,6 +16,7 @@ The layout is Ultralytics' (docs.ultralytics.com/datasets/detect), read as it is
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,7 @@ def read(path: Path, split: str) -> Labels:
     files = list(_pictures(file, document, split))
     label_files = [_label_file(picture) for picture in files]
     if files and not any(label_file.is_file() for label_file in label_files):
-        raise DataError(
-            f"{file}: none of the {len(files)} pictures of {split} has labels; looked for {label_files[0]}"
-        )
+        raise DataError(f"{file}: no picture of {split} has labels; looked for {label_files[0]} and others")
     pictures: list[PictureLabels] = []
     faults: list[Fault] = []
     for image_id, (picture, label_file) in enumerate(zip(files, label_files, strict=True), 1):
@@ -129,8 +128,8 @@ def _pictures(file: Path, document: dict[str, Any], split: str) -> Iterator[Path
     entries = value if isinstance(value, list) else [value]
     for entry in entries:
         if not isinstance(entry, str) or not entry:
-            found = str(value)[:60]
-            raise DataError(f"{file}: {key} is {found!r}, expected a folder, a text file or a list of these")
+            found, wanted = reprlib.repr(value), "a folder, a text file or a list of these"
+            raise DataError(f"{file}: {key} is {found}, expected {wanted}; mend the file")
         place = _locate(file, document, entry)
         if place.is_dir():
             yield from list_pictures(place, is_recursive=True)
@@ -153,7 +152,7 @@ def _listed_pictures(list_file: Path) -> Iterator[Path]:
 def _locate(file: Path, document: dict[str, Any], entry: str) -> Path:
     stated = document.get("path") or "."
     if not isinstance(stated, str):
-        raise DataError(f"{file}: path is {str(stated)[:60]!r}, expected a folder; mend the file")
+        raise DataError(f"{file}: path is {reprlib.repr(stated)}, expected a folder; mend the file")
     # Last the file's own folder: data sets move, and their `path` stays behind.
     roots = [file.parent / stated, Path(stated), file.parent]
     # Roboflow writes `../train/images` and means `train/images`.
@@ -172,8 +171,11 @@ def _class_names(file: Path, document: dict[str, Any]) -> tuple[str, ...]:
         names = [in_order[place] for place in range(len(in_order))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{file}: names must be a list of classes, or a table 0: name, 1: name, ...")
-    texts = tuple(name if isinstance(name, str) else str(name) for name in names)  # `no`, 1: YAML's own types
-    if len(set(texts)) != len(texts) or any(isinstance(name, dict | list | None) for name in names):
+    # Before any str(): a few lines of YAML can refer to each other until their text has no end.
+    if any(isinstance(name, dict | list | None) for name in names):
+        raise DataError(f"{file}: names holds {reprlib.repr(names)}, expected words; mend the file")
+    texts = tuple(map(str, names))  # `no`, 1: YAML's own types
+    if len(set(texts)) != len(texts):
         raise DataError(f"{file}: names must name each class once; mend the file")
     return texts
 
@@ -181,9 +183,13 @@ def _class_names(file: Path, document: dict[str, Any]) -> tuple[str, ...]:
 def _key_point_values(file: Path, document: dict[str, Any]) -> int:
     """Numbers that follow a box where the data set is of poses."""
     shape = document.get("kpt_shape", [0, 0])
-    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) for side in shape):
+    if (
+        isinstance(shape, list)
+        and len(shape) == 2
+        and all(isinstance(side, int) and side >= 0 for side in shape)
+    ):
         return math.prod(shape)
-    raise DataError(f"{file}: kpt_shape is {str(shape)[:60]!r}, expected two whole numbers; mend the file")
+    raise DataError(f"{file}: kpt_shape is {reprlib.repr(shape)}, expected two whole numbers; mend the file")
 
 
 def _yaml_file(path: Path) -> Path | None:
