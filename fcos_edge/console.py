@@ -53,6 +53,50 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
             said = time.monotonic()
 
 
+class Progress:
+    """Steps of long work and the time that is left: a bar on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, what: str, total: int, first: int = 0) -> None:
+        self.what, self.total, self.first = what, total, first
+        self._bar: Any = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=what, total=total, initial=first, leave=False, file=sys.stderr)
+        self._began = self._said = time.monotonic()
+
+    def advance(self, done: int, more: str = "") -> None:
+        """`done` of `total` are done; `more` says how it goes."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(more, refresh=False)
+            self._bar.update(done - self._bar.n)
+            return
+        now = time.monotonic()
+        if now - self._said >= _SECONDS_BETWEEN_LINES and done > self.first:
+            left = (now - self._began) / (done - self.first) * (self.total - done)
+            note(f"{self.what}: {done} of {self.total}, {_clock(left)} left, {more}".rstrip(", "))
+            self._said = now
+
+    def say(self, line: str) -> None:
+        """A line for the person at the terminal, above the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            note(line)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _clock(seconds: float) -> str:
+    """1:02:03, or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 class _Number(str):
     """A cell that came from a number."""
 

@@ -7,6 +7,7 @@
       ImageError              a picture that cannot be read, or has the wrong shape or dtype
       DataError               a data set that cannot be used
       CheckpointError         a checkpoint that cannot be used
+      TrainingError           a training run that cannot go on
       UsageError              arguments that contradict each other, outputs in the way
       GateError               exit code 1: a check was run and failed
 
@@ -45,6 +46,10 @@ class DataError(FcosEdgeError):
 
 class CheckpointError(FcosEdgeError):
     """A checkpoint cannot be used."""
+
+
+class TrainingError(FcosEdgeError):
+    """A training run cannot go on: its loss is no number, or a process that reads pictures is gone."""
 
 
 class UsageError(FcosEdgeError):

@@ -245,6 +245,12 @@ class TrainConfig:
     seed: int = 0
     max_images: int = 0
 
+    def steps(self, per_epoch: int) -> int:
+        """Steps of the whole run, where a pass over the data takes `per_epoch`."""
+        if self.iterations:
+            return -(-self.iterations * self.optimizer.reference_batch // self.batch_size)
+        return self.epochs * per_epoch
+
     def epoch_input_hw(self, epoch: int) -> tuple[int, int]:
         """Input size of an epoch, counted from 0."""
         return self.small_hw if epoch < self.small_epochs else self.input_hw
@@ -256,3 +262,25 @@ class TrainConfig:
             [low, "inf" if high == float("inf") else high] for low, high in self.assign.ranges
         ]
         return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> TrainConfig:
+        """Read what `to_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        ranges = tuple((float(low), float(high)) for low, high in document["assign"]["ranges"])
+        parts = {
+            "network": NetworkConfig.from_dict(document["network"]),
+            "augment": AugmentConfig(**_with_tuples(document["augment"])),
+            "assign": AssignConfig(**{**_with_tuples(document["assign"]), "ranges": ranges}),
+            "loss": LossConfig(**document["loss"]),
+            "optimizer": OptimizerConfig(**_with_tuples(document["optimizer"])),
+        }
+        return cls(**{**_with_tuples(document), **parts})
+
+
+def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples that they were."""
+
+    def as_tuple(value: Any) -> Any:
+        return tuple(map(as_tuple, value)) if isinstance(value, list) else value
+
+    return {name: as_tuple(value) for name, value in document.items()}

@@ -1,32 +1,41 @@
-"""The training loop: AdamW, linear warm-up, cosine decay, EMA, one state file after every epoch."""
+"""The training loop: batches in, steps, the average of the weights out; it can be interrupted at any moment.
+
+A step's batch, its views and its learning rate follow from the config and the step's number alone. So a run
+that goes on from its state, in as many processes as there are then, does what it would have done anyway: bit
+for bit in one process on a CPU.
+"""
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from fcos_edge.errors import CheckpointError, DataError, FcosEdgeError
+from fcos_edge.errors import DataError, TrainingError
 from fcos_edge.train.config import TrainConfig
 from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.ema import Ema
-from fcos_edge.train.loader import TrainingPictures, collate
-from fcos_edge.train.losses import Losses, detection_losses, flatten_maps
+from fcos_edge.train.loader import Batch, TrainingPictures, batches, make_loader
+from fcos_edge.train.losses import Losses
 from fcos_edge.train.model import Fcos
-from fcos_edge.train.targets import Truth, assign, make_locations
-from fcos_edge.writing import append_line, naming
+from fcos_edge.train.optimizer import learning_rate
+from fcos_edge.train.processes import Processes
+from fcos_edge.train.schedule import BatchSchedule, steps_per_epoch
+from fcos_edge.train.state import read_state, write_state
+from fcos_edge.train.step import Training
+from fcos_edge.train.tracking import Tracker
 
-STATE_FILE = "state.pt"
-METRICS_FILE = "metrics.jsonl"
+AfterEpoch = Callable[[int, Fcos, Tracker | None], Mapping[str, Any]]
+# Ctrl-C once is heeded when the step is done; whoever presses it a third time does not want to wait.
+MOST_INTERRUPTS = 3
 
 
 def train(
@@ -35,176 +44,176 @@ def train(
     pictures: Sequence[LabelledPicture],
     out_dir: Path,
     *,
-    after_epoch: Callable[[int, Fcos], dict[str, Any]] | None = None,
-    log: Callable[[str], None] = print,
-    workers: int = 1,
+    processes: Processes | None = None,
+    after_epoch: AfterEpoch | None = None,
+    loader_workers: int = 1,
+    cache_bytes: int = 0,
+    save_every: int = 500,
+    board: bool = False,
+    on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Fcos:
     """Train `network` in place and return the averaged copy.
 
-    after_epoch  called with the epoch's number (from 1) and the average; what it returns is logged
     out_dir      gets `metrics.jsonl` and the state from which an interrupted run goes on
+    after_epoch  called in every process with the epoch's number (from 1), the average, and the tracker of the
+                 first process; the numbers that it returns there join the epoch's row
+    save_every   steps between two states; one is written after every epoch, too
+    board        write for TensorBoard
+    on_step      called with the steps done and the three losses, (3,) float32
 
-    Raises DataError without pictures, and CheckpointError where `out_dir` holds another run's state.
+    Raises DataError without pictures, CheckpointError where `out_dir` holds another run's state,
+    TrainingError where a loss is no number, and KeyboardInterrupt, once the state has been written, after
+    SIGINT or SIGTERM.
     """
     if not pictures:
         raise DataError("no pictures to train on; give a data set with pictures")
-    device = next(network.parameters()).device
-    torch.manual_seed(config.seed)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.backbone.freeze(config.freeze_stages)
-    optimizer = make_optimizer(config, network)
-    ema = Ema(network, config.optimizer.ema_decay)
-    dataset = TrainingPictures(pictures, config.augment, config.seed)
-    steps_per_epoch = max(len(pictures) // config.batch_size, 1)
-    first_epoch = _restore(out_dir, config, network, ema, optimizer)
-    for epoch in range(first_epoch, config.epochs):
-        dataset.epoch = epoch
-        dataset.input_hw = config.epoch_input_hw(epoch)
-        loader: DataLoader[Any] = DataLoader(
-            dataset, config.batch_size, sampler=_shuffled(len(pictures), config.seed, epoch),
-            num_workers=workers, collate_fn=collate, drop_last=len(pictures) >= config.batch_size,
-        )  # fmt: skip
-        locations = make_locations(dataset.input_hw, config.network.strides, config.assign, device)
-        started, sums, seen = time.monotonic(), torch.zeros(3), 0
-        set_train_mode(network)
-        batch: tuple[Tensor, Truth]
-        for index, batch in enumerate(_batches(loader)):
-            images, truth = batch
-            step = epoch * steps_per_epoch + index
-            set_learning_rate(optimizer, config, step, steps_per_epoch * config.epochs)
-            maps = network(images.to(device, torch.float32).contiguous(memory_format=torch.channels_last))
-            truth = Truth(*(part.to(device) for part in truth))
-            targets = assign(truth, locations, config.assign.center_radius)
-            predictions = flatten_maps(maps, config.network.level_names)
-            losses = detection_losses(predictions, targets, locations, config.loss)
-            _step(network, optimizer, losses, config.optimizer.clip_norm)
-            ema.update(network)
-            sums += torch.stack(losses).detach().cpu()
-            seen += 1
-            if index % 50 == 49:
-                mean = [round(float(value), 4) for value in sums / seen]
-                rate = seen * config.batch_size / (time.monotonic() - started)
-                log(
-                    f"epoch {epoch + 1}/{config.epochs} step {index + 1}/{steps_per_epoch}"
-                    f" class, box, center-ness loss {mean} {rate:.1f} pictures/s"
-                )
-        row: dict[str, Any] = {
-            "epoch": epoch + 1, "input_hw": dataset.input_hw, "seconds": round(time.monotonic() - started, 1),
-            **{f"loss_{name}": float(value) for name, value in zip(Losses._fields, sums / seen, strict=True)},
-        }  # fmt: skip
-        if after_epoch is not None:
-            row.update(after_epoch(epoch + 1, ema_network(ema)))
-        log(json.dumps(row))
-        with naming(out_dir / METRICS_FILE, "move the run's folder, and give it with --out"):
-            append_line(out_dir / METRICS_FILE, json.dumps(row))
-        _store(out_dir, config, network, ema, optimizer, epoch + 1)
-    return ema_network(ema)
+    processes = processes or Processes(device=next(network.parameters()).device)
+    per_epoch = steps_per_epoch(len(pictures), config)
+    steps = config.steps(per_epoch)
+    state = read_state(out_dir, config)
+    first = 0 if state is None else state["steps_done"]
+    schedule = BatchSchedule(pictures, config, first, steps, processes.rank, processes.world)
+    training = Training(config, network, processes)
+    sums = torch.zeros(3, device=processes.device)
+    if state is not None:
+        training.load_state(state)
+        sums += state["loss_sums"].to(processes.device)
+    loader = make_loader(TrainingPictures(pictures, config, cache_bytes), schedule, loader_workers)
+    with ExitStack() as stack:
+        tracker = None
+        if processes.is_first:
+            tracker = stack.enter_context(Tracker(out_dir, steps, first, board=board))
+        interrupts = stack.enter_context(_Interrupts())
+        watch = _Watch(pictures, processes, tracker, on_step)
+        source = iter(batches(loader))
+        began = time.monotonic()
+        is_stopped = False
+        while training.steps_done < steps and not is_stopped:
+            micro_batches = [next(source) for _ in range(config.accumulate)]
+            rate = learning_rate(config.optimizer, config.batch_size, training.steps_done, steps)
+            losses = training.step(micro_batches, rate)
+            done = training.steps_done
+            report = processes.mean(torch.cat([losses, interrupts.flag(processes.device)]))
+            sums += report[:3]
+            is_stopped = watch.look(_Report(done, rate, losses, report, micro_batches))
+            is_epoch = done % per_epoch == 0 or done == steps
+            if is_epoch or is_stopped or done % save_every == 0:
+                watch.look_at_all()  # nothing is kept of weights that are no numbers
+            if is_epoch:
+                epoch = -(-done // per_epoch)
+                mean = (sums / ((done - 1) % per_epoch + 1)).tolist()
+                sums.zero_()
+                row: dict[str, Any] = {
+                    "epoch": epoch, "step": done, "input_hw": config.epoch_input_hw(epoch - 1),
+                    "seconds": round(time.monotonic() - began, 1), "learning_rate": rate,
+                    **{f"loss_{name}": value for name, value in zip(Losses._fields, mean, strict=True)},
+                }  # fmt: skip
+                if after_epoch is not None:
+                    row.update(after_epoch(epoch, training.average, tracker))
+                if tracker is not None:
+                    tracker.epoch(row)
+            if processes.is_first and (is_epoch or is_stopped or done % save_every == 0):
+                write_state(out_dir, config, {**training.state(), "loss_sums": sums.cpu()})
+            if is_epoch:
+                began = time.monotonic()
+        processes.wait()  # the others must not end while the first one writes
+    interrupts.raise_again()
+    return training.average
 
 
-def ema_network(ema: Ema) -> Fcos:
-    """The averaged network, typed."""
-    assert isinstance(ema.network, Fcos)
-    return ema.network
+class _Report(NamedTuple):
+    """A step that is done, maybe not yet computed.
+
+    rate    learning rate
+    losses  (3,) of this process
+    shared  (4,) mean over processes: the losses, and above 0 where one of them was interrupted
+    """
+
+    steps_done: int
+    rate: float
+    losses: Tensor
+    shared: Tensor
+    micro_batches: Sequence[Batch]
 
 
-def set_train_mode(network: Fcos) -> None:
-    """Training mode, but the backbone keeps its ImageNet batch statistics: batches here are small."""
-    network.train()
-    for module in network.backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
+class _Watch:
+    """Looks at the losses of steps: on a GPU one step late, so that it never waits for the next."""
 
+    def __init__(
+        self, pictures: Sequence[LabelledPicture], processes: Processes, tracker: Tracker | None,
+        on_step: Callable[[int, Tensor], None] | None,
+    ) -> None:  # fmt: skip
+        self.pictures = pictures
+        self.tracker = tracker
+        self.on_step = on_step
+        self.late = 1 if processes.device.type == "cuda" else 0
+        self.waiting: deque[_Report] = deque()
 
-def make_optimizer(config: TrainConfig, network: Fcos) -> torch.optim.AdamW:
-    """AdamW; no weight decay on vectors, a smaller rate for the backbone."""
-    groups = []
-    in_backbone = {id(parameter) for parameter in network.backbone.parameters()}
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for is_backbone, factor in ((True, config.optimizer.backbone_factor), (False, 1.0)):
-        for is_vector, decay in ((True, 0.0), (False, config.optimizer.weight_decay)):
-            chosen = [
-                parameter for parameter in trained
-                if (id(parameter) in in_backbone) == is_backbone and (parameter.ndim <= 1) == is_vector
-            ]  # fmt: skip
-            groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-    return torch.optim.AdamW(groups, lr=config.optimizer.learning_rate)
+    def look(self, report: _Report) -> bool:
+        """Whether to stop. Raises TrainingError where a loss is no number."""
+        self.waiting.append(report)
+        is_stopped = False
+        while len(self.waiting) > self.late:
+            is_stopped |= self._look(self.waiting.popleft())
+        return is_stopped
 
+    def look_at_all(self) -> None:
+        """Raises TrainingError where a loss is no number."""
+        while self.waiting:
+            self._look(self.waiting.popleft())
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int, steps: int) -> None:
-    """Linear warm-up, then half a cosine down to 1 %."""
-    warmup = min((step + 1) / config.optimizer.warmup_steps, 1.0)
-    cosine = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
-    for group in optimizer.param_groups:
-        group["lr"] = config.optimizer.learning_rate * group["factor"] * warmup * cosine
+    def _look(self, report: _Report) -> bool:
+        *losses, interrupted = report.shared.tolist()
+        if not all(map(math.isfinite, losses)):
+            raise TrainingError(self._complaint(report))
+        if self.on_step is not None:
+            self.on_step(report.steps_done, report.shared[:3])
+        if self.tracker is not None:
+            scalars = dict(zip(Losses._fields, losses, strict=True))
+            self.tracker.step(report.steps_done, {**scalars, "learning_rate": report.rate})
+        return bool(interrupted)
 
-
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, losses: Losses, clip_norm: float) -> None:
-    total = torch.stack(losses).sum()
-    if not torch.isfinite(total):
-        raise FloatingPointError(
-            f"loss is {[float(value.detach()) for value in losses]}; lower the learning rate"
+    def _complaint(self, report: _Report) -> str:
+        own = dict(zip(Losses._fields, report.losses.tolist(), strict=True))
+        where = "in another process"
+        if not all(map(math.isfinite, own.values())):
+            indices = [i for batch in report.micro_batches for i in batch.indices.tolist()]
+            where = "on " + ", ".join(self.pictures[i].path.name for i in indices)
+        values = ", ".join(f"{name} {value:.3g}" for name, value in own.items())
+        return (
+            f"step {report.steps_done}: the loss is no number ({values}) {where}; lower the learning rate, or"
+            " mend these pictures' labels (the state before it is kept)"
         )
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-    optimizer.step()
 
 
-def _batches(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The loader's batches; an error about a picture comes as it was raised, without a worker's traceback."""
-    try:
-        yield from loader
-    except FcosEdgeError as error:
-        kind = type(error)
-        *_, last_line = str(error).rstrip().splitlines()
-        raise kind(last_line.removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")) from None
+class _Interrupts:
+    """SIGINT and SIGTERM are noted, and heeded when the step is done."""
 
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._before: dict[int, Any] = {}
 
-def _shuffled(count: int, seed: int, epoch: int) -> Sequence[int]:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order: Iterator[int] = iter(torch.randperm(count, generator=generator).tolist())
-    return list(order)
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-def _store(
-    out_dir: Path, config: TrainConfig, network: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer,
-    epochs_done: int,
-) -> None:  # fmt: skip
-    """Write the training state; an older one is replaced only by a complete new one."""
-    part = out_dir / f".{STATE_FILE}.part"
-    state = {
-        "config": json.dumps(config.to_dict()), "epochs_done": epochs_done, "ema_step": ema.step,
-        "network": network.state_dict(), "ema": ema.network.state_dict(), "optimizer": optimizer.state_dict(),
-    }  # fmt: skip
-    # Through memory: torch does not say why it cannot write a file.
-    content = io.BytesIO()
-    torch.save(state, content)
-    try:
-        with naming(out_dir / STATE_FILE, "move the run's folder, and give it with --out"):
-            part.write_bytes(content.getbuffer())
-            os.replace(part, out_dir / STATE_FILE)
-    finally:
-        part.unlink(missing_ok=True)
+    def flag(self, device: torch.device) -> Tensor:
+        """(1,) float32, 1 after an interrupt."""
+        return torch.full((1,), float(bool(self.received)), device=device)
 
+    def raise_again(self) -> None:
+        """Deliver the signal to whoever handled it before."""
+        if self.received:
+            signal.raise_signal(self.received[0])
 
-def _restore(
-    out_dir: Path, config: TrainConfig, network: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
-) -> int:
-    """Load the state that `_store` wrote, if there is one; returns the epochs done."""
-    path = out_dir / STATE_FILE
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        found = json.loads(state["config"])
-    except Exception as error:  # torch raises many kinds for a broken file
-        raise CheckpointError(
-            f"{path}: not the state of a run ({type(error).__name__}); delete it to begin again"
-        ) from None
-    if found != json.loads(json.dumps(config.to_dict())):
-        raise CheckpointError(f"{path}: the state of a run with another config; choose another --out")
-    network.load_state_dict(state["network"])
-    ema.network.load_state_dict(state["ema"])
-    ema.step = state["ema_step"]
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["epochs_done"])
+    def _note(self, number: int, frame: object) -> None:
+        self.received.append(number)
+        if len(self.received) == MOST_INTERRUPTS:
+            raise KeyboardInterrupt

@@ -10,114 +10,183 @@ from typing import TYPE_CHECKING
 
 from fcos_edge.arguments import CALIBRATION_PICTURES, positive_int
 from fcos_edge.console import note, print_json, print_table
-from fcos_edge.errors import UsageError
+from fcos_edge.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from fcos_edge.train.checkpoint import Checkpoint
+    from fcos_edge.train.config import TrainConfig
     from fcos_edge.train.dataset import LabelledPicture
     from fcos_edge.train.run import Run
 
 SUMMARY = "train a detector on labelled pictures, from ImageNet weights to a checkpoint"
+DEFAULT_PRESET = "lite0-320"
+GIGABYTE = 1 << 30
+# What describes the run; with --resume all of it comes from the run's folder.
+_OF_THE_RUN = (
+    "data", "preset", "classes", "hold_out", "epochs", "batch_size", "accumulate", "precision", "compile",
+    "seed", "weights", "set", "exclude",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", metavar="D", type=Path, nargs="+", required=True,
-        help="folders of COCO data sets: annotations/instances_train.json and the pictures in train/",
+        "--data", metavar="D", type=Path, nargs="+",
+        help="data sets: COCO, YOLO (data.yaml) or Pascal VOC, told apart by what is there; `train` is used",
     )  # fmt: skip
-    parser.add_argument(
-        "--preset", metavar="P", default="lite0-320", help="what to train (default: %(default)s)"
-    )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True,
         help="folder for the checkpoint and the run's state; a run that was interrupted goes on there",
     )  # fmt: skip
     parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out; no other argument is needed"
+    )
+    parser.add_argument("--preset", metavar="P", help=f"what to train (default: {DEFAULT_PRESET})")
+    parser.add_argument(
         "--classes", metavar="A,B", type=_names,
         help="class names, comma between them (default: the preset's, else all of the first data set)",
     )  # fmt: skip
     parser.add_argument(
-        "--hold-out", metavar="N", type=_whole_number, default=200,
-        help="pictures that do not train: they measure, and choose the thresholds (default: %(default)s)",
+        "--hold-out", metavar="N", type=_whole_number,
+        help="pictures that do not train: they measure, and choose the thresholds (default: a tenth, at most"
+        " 200)",
     )  # fmt: skip
+    for name, what in (
+        ("--epochs", "passes over the data"),
+        ("--batch-size", "pictures of a step, of all processes together; the learning rate follows"),
+        ("--accumulate", "passes that a step is made of, where a batch is too big for the memory"),
+    ):
+        parser.add_argument(name, metavar="N", type=positive_int, help=f"{what} (default: the preset's)")
     parser.add_argument(
-        "--epochs", metavar="N", type=positive_int, help="passes over the data (default: the preset's)"
+        "--precision", choices=("fp32", "bf16", "fp16"), help="of training (default: the preset's)"
     )
+    parser.add_argument("--compile", action="store_true", default=None, help="compile the network first")
+    parser.add_argument(
+        "--set", metavar="NAME=VALUE", action="append",
+        help="any other setting of train/config.py, as assign.method=atss or network.fpn_channels=128",
+    )  # fmt: skip
     parser.add_argument(
         "--seed", metavar="N", type=_whole_number, help="of all chance in training (default: 0)"
     )
+    parser.add_argument(
+        "--weights", metavar="PATH",
+        help="the backbone's ImageNet weights, or none (default: the installed package's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--eval-every", metavar="N", type=positive_int, default=5,
+        help="epochs between two looks at the held-out pictures (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--workers", metavar="N", type=_whole_number, default=1,
         help="processes that read pictures (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--weights",
-        metavar="PATH",
-        type=Path,
-        help="the backbone's ImageNet weights (default: the installed package's)",
+        "--cache", metavar="GB", type=_gigabytes, default=0,
+        help="memory for decoded pictures (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save-every", metavar="N", type=positive_int, default=500,
+        help="steps between two states to go on from, besides one an epoch (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-tensorboard", dest="board", action="store_false", help="write nothing for TensorBoard"
     )
     parser.add_argument(
-        "--eval-every", metavar="N", type=positive_int, default=5,
-        help="epochs between two looks at the held-out pictures (default: %(default)s)",
-    )  # fmt: skip
+        "--exclude",
+        action="store_true",
+        default=None,
+        help="leave out what the data check would refuse to train on",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from fcos_edge.train.checkpoint import save_checkpoint
-    from fcos_edge.train.run import checkpoint_file, claim_folder, read_pictures, train_checkpoint
+    from fcos_edge.train.pipeline import MachineOptions, make_network, read_data, train_checkpoint
+    from fcos_edge.train.processes import joined
+    from fcos_edge.train.run import checkpoint_file, claim_folder
 
-    plan = _plan(args)
-    training, held_out = read_pictures(plan)
-    claim_folder(plan, args.out)
-    note(
-        f"{plan.name}: {len(training)} pictures to train on, {len(held_out)} held out,"
-        f" {len(plan.classes)} classes, {plan.config.epochs} epochs"
-    )
-    checkpoint = train_checkpoint(
-        plan, training, held_out, args.out,
-        weights_path=args.weights, eval_every=args.eval_every, workers=args.workers, log=note,
-    )  # fmt: skip
-    checkpoint = _calibrated(checkpoint, training)
-    path = checkpoint_file(plan, args.out)
-    save_checkpoint(path, checkpoint)
-    _report(path, checkpoint, args.json)
+    machine = MachineOptions(args.workers, args.cache, args.save_every, args.eval_every, args.board)
+    with joined() as processes:
+        say = note if processes.is_first else _say_nothing
+        plan = _plan(args)
+        data = read_data(plan, processes, say)
+        network = make_network(plan, processes.device)
+        if processes.is_first:
+            claim_folder(plan, args.out)
+        processes.wait()
+        say(
+            f"{plan.name}: {len(data.training)} pictures to train on, {len(data.held_out)} held out,"
+            f" {len(plan.classes)} classes"
+        )
+        checkpoint = train_checkpoint(plan, network, data, args.out, processes, machine)
+        if processes.is_first:
+            checkpoint = _calibrated(checkpoint, data.training)
+            path = checkpoint_file(plan, args.out)
+            save_checkpoint(path, checkpoint)
+            _report(path, checkpoint, args.json)
+        processes.wait()
     return 0
 
 
 def _plan(args: argparse.Namespace) -> Run:
-    """The run that the arguments describe."""
-    from fcos_edge.train.formats.coco import class_names
-    from fcos_edge.train.presets import PRESET_CLASSES, PRESETS
-    from fcos_edge.train.run import Run
+    """The run that the arguments describe, or the one in the folder that is to go on."""
+    from fcos_edge.train.formats import class_names
+    from fcos_edge.train.presets import PRESET_CLASSES
+    from fcos_edge.train.run import Run, read_run
 
-    if args.preset not in PRESETS:
-        raise UsageError(f"preset {args.preset!r} is not known; choose from {', '.join(PRESETS)}")
-    config = PRESETS[args.preset]
-    classes: Sequence[str] = (
-        args.classes or PRESET_CLASSES.get(args.preset) or class_names(args.data[0], "train")
-    )
-    epochs = args.epochs or config.epochs
-    config = replace(
-        config,
-        network=replace(config.network, num_classes=len(classes)),
-        epochs=epochs,
-        small_epochs=config.small_epochs * epochs // config.epochs,
-        seed=config.seed if args.seed is None else args.seed,
-    )
-    return Run(args.preset, tuple(classes), tuple(args.data), config, args.hold_out)
+    if args.resume:
+        if given := [name for name in _OF_THE_RUN if getattr(args, name) is not None]:
+            option = given[0].replace("_", "-")
+            raise UsageError(f"--resume takes the run's own arguments; leave out --{option}")
+        return read_run(args.out)
+    if not args.data:
+        raise UsageError("no data to train on; give --data, or --resume with the folder of a run")
+    preset = args.preset or DEFAULT_PRESET
+    config = _config(args, preset)
+    classes: Sequence[str] = args.classes or PRESET_CLASSES.get(preset) or class_names(args.data[0], "train")
+    config = replace(config, network=replace(config.network, num_classes=len(classes)))
+    return Run(
+        preset, tuple(classes), tuple(args.data), config, args.weights, args.hold_out,
+        bool(args.exclude),
+    )  # fmt: skip
+
+
+def _config(args: argparse.Namespace, preset: str) -> TrainConfig:
+    """The preset's config with what the arguments change."""
+    from fcos_edge.train.presets import PRESETS
+    from fcos_edge.train.settings import with_setting
+
+    if preset not in PRESETS:
+        raise UsageError(f"preset {preset!r} is not known; choose from {', '.join(PRESETS)}")
+    config = PRESETS[preset]
+    if args.epochs:
+        small_epochs = config.small_epochs * args.epochs // config.epochs
+        config = replace(config, epochs=args.epochs, small_epochs=small_epochs, iterations=0)
+    for name in ("batch_size", "accumulate", "precision", "compile", "seed"):
+        if (value := getattr(args, name)) is not None:
+            config = replace(config, **{name: value})
+    for setting in args.set or ():
+        config = with_setting(config, setting)
+    return config
 
 
 def _calibrated(checkpoint: Checkpoint, pictures: Sequence[LabelledPicture]) -> Checkpoint:
-    """The checkpoint with a calibration record, so that exporting it needs no pictures."""
+    """The checkpoint with a calibration record, so that exporting it needs no pictures.
+
+    Unchanged where the network has what no exported file can have, as GroupNorm.
+    """
     from fcos_edge.image import read_image_bgr
     from fcos_edge.quantize.calibrate import calibrate
     from fcos_edge.quantize.deploy import deploy
     from fcos_edge.sources import spread
 
+    try:
+        graph = deploy(checkpoint.network, checkpoint.spec.input_hw)
+    except CheckpointError as error:
+        note(f"not calibrated: {error}")
+        return checkpoint
     # The data sets come one after the other.
     chosen = spread(pictures, CALIBRATION_PICTURES)
     note(f"calibrating on {len(chosen)} pictures")
-    graph = deploy(checkpoint.network, checkpoint.spec.input_hw)
     record = calibrate(graph, (read_image_bgr(picture.path) for picture in chosen), checkpoint.spec)
     return replace(checkpoint, record=record.to_dict())
 
@@ -139,12 +208,27 @@ def _report(path: Path, checkpoint: Checkpoint, is_json: bool) -> None:
         print_table(("held out", "boxes", "AP", "AP50", "threshold"), rows)
 
 
+def _say_nothing(message: str) -> None:
+    """What the other processes say; the first one says it for all."""
+
+
 def _names(text: str) -> tuple[str, ...]:
     """`a,b,c`, each once."""
     names = tuple(name.strip() for name in text.split(","))
     if "" in names or len(set(names)) != len(names):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of different names, with a comma between them")
     return names
+
+
+def _gigabytes(text: str) -> int:
+    """Bytes of a number of gigabytes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:  # NaN is not either
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of gigabytes")
+    return int(value * GIGABYTE)
 
 
 def _whole_number(text: str) -> int:

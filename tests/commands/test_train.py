@@ -148,7 +148,7 @@ def test_train__broken_run_file_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--preset", "lite9"], "preset 'lite9' is not known; choose from lite0-320"),
+        (["--preset", "lite9"], "preset 'lite9' is not known; choose from lite0-256, lite0-320,"),
         (["--preset", "street8-lite0-320"], "no class 'person'"),  # the preset names its classes
         (["--classes", "square,ring"], "no class 'ring'"),
         (["--classes", "disc,disc"], "'disc,disc' is no list of different names"),
@@ -156,8 +156,11 @@ def test_train__broken_run_file_is_refused(
         (["--hold-out", "7"], "cannot hold out 7 of 7 pictures; hold out fewer"),
         (["--hold-out", "-1"], "'-1' is no whole number from 0"),
         (["--epochs", "0"], "'0' is no whole number from 1"),
-        (["--data", "nowhere"], "nowhere: no annotations/instances_train.json"),
-        (["--weights", "nowhere.pth"], "nowhere.pth: no EfficientNet-Lite0 weights (FileNotFoundError)"),
+        (["--data", "nowhere"], "nowhere: no such file or folder; check the path of the data set"),
+        (
+            ["--weights", "nowhere.pth"],
+            "nowhere.pth: no such file; give a file of EfficientNet-Lite0's ImageNet weights",
+        ),
     ],
 )
 def test_train__mistakes_are_one_line(

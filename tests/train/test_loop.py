@@ -16,41 +16,37 @@ import torch
 from fcos_edge.errors import CheckpointError, DataError, ImageError, UsageError
 from fcos_edge.train.config import AssignConfig, NetworkConfig, OptimizerConfig, TrainConfig
 from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats.coco import read_coco
-from fcos_edge.train.loop import (
-    METRICS_FILE,
-    STATE_FILE,
-    make_optimizer,
-    set_learning_rate,
-    set_train_mode,
-    train,
-)
+from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.loop import train
 from fcos_edge.train.model import Fcos
+from fcos_edge.train.state import STATE_FILE
+from fcos_edge.train.tracking import METRICS_FILE, Tracker
 from tests.coco_sets import CLASSES, make_coco_set
 
 CONFIG = TrainConfig(
     NetworkConfig(len(CLASSES), fpn_channels=16, tower_depth=1, strides=(8, 16, 32)), input_hw=(64, 64),
     assign=AssignConfig(ranges=((0, 32), (32, 64), (64, float("inf")))), epochs=2, batch_size=2,
-    optimizer=OptimizerConfig(learning_rate=5e-3, warmup_steps=2), freeze_stages=3,
+    optimizer=OptimizerConfig(learning_rate=5e-3, reference_batch=1, warmup_steps=2), freeze_stages=3,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledPicture]:
-    return read_coco(make_coco_set(tmp_path_factory.mktemp("shapes"), "train", 4), "train", CLASSES)
+    return read_pictures(make_coco_set(tmp_path_factory.mktemp("shapes"), "train", 4), "train", CLASSES)
 
 
 def _train(
     config: TrainConfig,
     pictures: list[LabelledPicture],
     out: Path,
-    after_epoch: Callable[[int, Fcos], dict[str, Any]] | None = None,
+    after_epoch: Callable[[int, Fcos, Tracker | None], dict[str, Any]] | None = None,
     seed: int = 0,
+    **more: Any,
 ) -> Fcos:
     torch.manual_seed(seed)
     out.mkdir(exist_ok=True)
     network = Fcos(config.network)
-    return train(config, network, pictures, out, after_epoch=after_epoch, log=lambda _: None, workers=0)
+    return train(config, network, pictures, out, after_epoch=after_epoch, loader_workers=0, **more)
 
 
 def _rows(out: Path) -> list[dict[str, Any]]:
@@ -77,7 +73,7 @@ def test_train__same_seed_gives_the_same_weights_and_resume_goes_on(
 ) -> None:
     straight = _train(CONFIG, pictures, tmp_path / "straight")
 
-    def interrupt(epoch: int, _: Fcos) -> dict[str, Any]:
+    def interrupt(epoch: int, *_: Any) -> dict[str, Any]:
         if epoch == 2:
             raise KeyboardInterrupt
         return {"looked": epoch}
@@ -127,52 +123,10 @@ def test_train__pictures_without_boxes(pictures: list[LabelledPicture], tmp_path
     assert all(torch.isfinite(parameter).all() for parameter in average.parameters())
 
 
-def test_set_train_mode__backbone_keeps_its_statistics() -> None:
-    network = Fcos(CONFIG.network)
-    set_train_mode(network)
-    norms = {n: m.training for n, m in network.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
-    assert {mode for name, mode in norms.items() if name.startswith("backbone")} == {False}
-    assert {mode for name, mode in norms.items() if not name.startswith("backbone")} == {True}
-
-
-def test_make_optimizer__groups() -> None:
-    network = Fcos(CONFIG.network)
-    network.backbone.freeze(3)
-    optimizer = make_optimizer(CONFIG, network)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    grouped = [p for group in optimizer.param_groups for p in group["params"]]
-    assert sorted(map(id, grouped)) == sorted(map(id, trained))
-    in_backbone = {id(p) for p in network.backbone.parameters()}
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            assert group["weight_decay"] == (CONFIG.optimizer.weight_decay if p.ndim > 1 else 0)
-            assert group["factor"] == (CONFIG.optimizer.backbone_factor if id(p) in in_backbone else 1)
-
-
-@pytest.mark.parametrize(
-    ("step", "share"),
-    [
-        (0, 1 / 200),  # linear warm-up over 200 steps
-        (99, 0.5 * 0.994),  # the cosine has begun, too
-        (1000, 0.01 + 0.99 / 2),  # half way
-        (1999, 0.01),
-    ],
-)
-def test_set_learning_rate__warm_up_and_cosine(step: int, share: float) -> None:
-    config = replace(CONFIG, optimizer=OptimizerConfig(warmup_steps=200, learning_rate=1.0))
-    optimizer = torch.optim.SGD([
-        {"params": [torch.nn.Parameter(torch.zeros(1))], "factor": 1.0},
-        {"params": [torch.nn.Parameter(torch.zeros(1))], "factor": 0.5},
-    ], lr=1.0)  # fmt: skip
-    set_learning_rate(optimizer, config, step, 2000)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    assert rates == pytest.approx([share, share / 2], abs=1e-3)
-
-
 def test_train__full_disk_is_one_line_and_keeps_the_last_state(
     pictures: list[LabelledPicture], tmp_path: Path
 ) -> None:
-    def after_epoch(epoch: int, average: Fcos) -> dict[str, Any]:
+    def after_epoch(epoch: int, *_: Any) -> dict[str, Any]:
         if epoch == 2:  # the state takes more
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
         return {}
@@ -188,4 +142,4 @@ def test_train__full_disk_is_one_line_and_keeps_the_last_state(
     assert sorted(path.name for path in tmp_path.iterdir()) == [METRICS_FILE, STATE_FILE]
     # With room, the run goes on from the first epoch.
     _train(CONFIG, pictures, tmp_path)
-    assert [row["epoch"] for row in _rows(tmp_path)] == [1, 2, 2]
+    assert [row["epoch"] for row in _rows(tmp_path)] == [1, 2]

@@ -1,0 +1,125 @@
+"""One step of training: forward, assignment, losses, backward, optimizer, average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fcos_edge.train.assign import assign
+from fcos_edge.train.config import TrainConfig
+from fcos_edge.train.ema import Ema
+from fcos_edge.train.loader import Batch
+from fcos_edge.train.losses import detection_losses, mean_over_workers, normalizers
+from fcos_edge.train.model import Fcos
+from fcos_edge.train.optimizer import make_optimizer, set_learning_rate
+from fcos_edge.train.predictions import flatten_maps, in_pixels
+from fcos_edge.train.processes import Processes
+from fcos_edge.train.targets import Locations, Truth, make_locations
+
+_AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Training:
+    """Network, average and optimizer of a run, and the steps that they have made.
+
+    The network is trained in place; several processes hold the same weights.
+    """
+
+    def __init__(self, config: TrainConfig, network: Fcos, processes: Processes) -> None:
+        self.config = config
+        self.processes = processes
+        self.steps_done = 0
+        if config.sync_norm and processes.device.type == "cuda":  # it raises on a CPU
+            converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+            network = cast(Fcos, converted)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.backbone.freeze(config.freeze_stages)
+        if config.frozen_norm:
+            network.backbone.freeze_norm()
+        self.network = network
+        self.optimizer = make_optimizer(config.optimizer, network)
+        self._ema = Ema(network, config.optimizer.ema_decay)
+        self._scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "fp16")
+        self._model: nn.Module = network
+        if processes.world > 1:
+            ids = [processes.device.index] if processes.device.type == "cuda" else None
+            self._model = DistributedDataParallel(network, device_ids=ids)
+        if config.compile:
+            self._model = cast(nn.Module, torch.compile(self._model))
+
+    @property
+    def average(self) -> Fcos:
+        """The averaged network, in evaluation mode."""
+        return cast(Fcos, self._ema.network)
+
+    def step(self, micro_batches: Sequence[Batch], rate: float) -> Tensor:
+        """Learn from the batches, all together; returns the three losses of this process, (3,) float32.
+
+        Their mean over processes is the loss of the whole batch.
+        """
+        self.network.train()  # the backbone knows which of its parts stay as they are
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(3, device=self.processes.device)
+        for index, batch in enumerate(micro_batches):
+            is_last = index == len(micro_batches) - 1
+            # Gradients of several processes meet once a step.
+            wait: AbstractContextManager[Any] = nullcontext()
+            if not is_last and isinstance(self._model, DistributedDataParallel):
+                wait = self._model.no_sync()
+            with wait:
+                losses = self._losses(batch) / len(micro_batches)
+                self._scaler.scale(losses.sum()).backward()  # type: ignore[no-untyped-call]
+            sums += losses.detach()
+        if self.config.optimizer.clip_norm:
+            self._scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self._ema.update(self.network)
+        self.steps_done += 1
+        return sums
+
+    def _losses(self, batch: Batch) -> Tensor:
+        device = self.processes.device
+        images = batch.images.to(device, non_blocking=True).float()
+        truth = Truth(*(part.to(device, non_blocking=True) for part in batch.truth))
+        dtype = _AMP_DTYPES.get(self.config.precision)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            maps = self._model(images.contiguous(memory_format=torch.channels_last))
+        height, width = batch.images.shape[2:]
+        locations = self._locations((height, width))
+        raw = flatten_maps(maps, self.config.network.level_names)
+        predictions = in_pixels(raw, locations, self.config.network)
+        targets = assign(predictions, truth, locations, self.config.assign)
+        shared = mean_over_workers(normalizers(targets, self.config.loss))
+        return torch.stack(detection_losses(predictions, targets, locations, self.config.loss, shared))
+
+    @lru_cache(maxsize=64)  # noqa: B019 (a run is one object)
+    def _locations(self, input_hw: tuple[int, int]) -> Locations:
+        return make_locations(
+            input_hw, self.config.network.strides, self.config.assign, self.processes.device
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, besides the config."""
+        return {
+            "steps_done": self.steps_done, "network": self.network.state_dict(),
+            "ema": self._ema.network.state_dict(), "ema_step": self._ema.step,
+            "optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict(),
+        }  # fmt: skip
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.network.load_state_dict(state["network"])
+        self._ema.network.load_state_dict(state["ema"])
+        self._ema.step = state["ema_step"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.steps_done = state["steps_done"]
