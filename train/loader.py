@@ -34,6 +34,7 @@ from fcos_edge.train.targets import BACKGROUND, Truth
 
 # Backbone and neck halve five times without a remainder; the levels above round up.
 _SIDE_MULTIPLE = 32
+_PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Sample(NamedTuple):
@@ -183,14 +184,15 @@ def batches(loader: DataLoader[Sample]) -> Iterator[Batch]:
 
 def _dead_workers(source: Iterator[Any]) -> str:
     """Process numbers and ends of workers that are gone, or going; empty where all live."""
-    workers = getattr(source, "_workers", [])
-    if workers:
-        multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1.0)
-    ends = {worker.pid: worker.exitcode for worker in workers if not worker.is_alive()}
-    return ", ".join(
-        f"process {pid}, {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
-        for pid, code in ends.items()
-    )
+    workers = {worker.sentinel: worker for worker in getattr(source, "_workers", [])}
+    ends = []
+    for sentinel in multiprocessing.connection.wait(workers, timeout=1.0) if workers else ():
+        worker = workers[sentinel]
+        worker.join()  # its pipes close a moment before it ends
+        code = worker.exitcode
+        end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        ends.append(f"process {worker.pid}, {end}")
+    return ", ".join(ends)
 
 
 def _start(loader: DataLoader[Sample]) -> Iterator[Any]:
@@ -199,7 +201,7 @@ def _start(loader: DataLoader[Sample]) -> Iterator[Any]:
     torch makes a dead worker an exception at whatever line the loop stands, even while it writes a file.
     Without that, the loader finds it within five seconds of waiting for its batch.
     """
-    with _as_many_workers_as_asked():
+    with _as_many_workers_as_asked(), _signals_later():
         if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
             return iter(loader)
         before = signal.getsignal(signal.SIGCHLD)
@@ -207,6 +209,19 @@ def _start(loader: DataLoader[Sample]) -> Iterator[Any]:
             return iter(loader)
         finally:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Hold back what would end a worker, or reach the parent's handler in it, before it is set up."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -224,3 +239,5 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The parent may only note it; a worker that its parent ends must end.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARENTS_SIGNALS)
