@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from faster_coco_eval import COCO, COCOeval_faster
 
 from fcos_edge.detections import Detections
 from fcos_edge.errors import DataError
 from fcos_edge.train.coco_results import coco_results
-from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.dataset import IGNORED, LabelledPicture
 from fcos_edge.train.formats.coco import read_bbox
-from fcos_edge.train.targets import IGNORED
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 RECALLS = tuple(i / 100 for i in range(101))
@@ -190,8 +190,6 @@ def _measure(
     scales: Mapping[int, float],
 ) -> tuple[npt.NDArray[np.float64], list[float]]:
     """Precision (IoUs, recalls, classes by ascending id), of all sizes, and the twelve figures."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
     truth = COCO(truth_document)
     # loadRes refuses an empty list; one box without a score stands for "nothing found".
     nothing = [{"image_id": next(iter(scales)), "category_id": ids[0], "bbox": [0, 0, 1, 1], "score": 0.0}]

@@ -14,6 +14,10 @@ import numpy as np
 from fcos_edge.errors import DataError
 from fcos_edge.runtime import FloatArray, IntArray
 
+# Labels that are no class. They stand here, where no torch is: evaluation on a device reads data sets too.
+BACKGROUND = -1
+IGNORED = -2
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledPicture:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,23 +69,48 @@ def test_eval__table_has_a_line_for_each_class(
     assert [line[0] for line in lines[5:]] == list(CLASSES)
 
 
-def test_eval__file_in_a_runtime_agrees_with_the_checkpoint(
-    checkpoint: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def onnx_file(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint, exported as fp32."""
     pytest.importorskip("onnxruntime")
     from fcos_edge.quantize.deploy import deploy
     from fcos_edge.quantize.formats.onnx import write
 
     loaded = load_checkpoint(checkpoint)
     graph = deploy(loaded.network, loaded.spec.input_hw)
-    (path,) = write(tmp_path, graph, None, loaded.spec, "fp32", loaded.operating_thresholds)
+    folder = tmp_path_factory.mktemp("onnx")
+    (path,) = write(folder, graph, None, loaded.spec, "fp32", loaded.operating_thresholds)
+    return path
+
+
+def test_eval__file_in_a_runtime_agrees_with_the_checkpoint(
+    checkpoint: Path, onnx_file: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     figures = []
-    for model in (checkpoint, path):
+    for model in (checkpoint, onnx_file):
         assert main(["eval", str(model), "--data", str(shapes), "--threads", "1", "--json"]) == 0
         figures.append(json.loads(capsys.readouterr().out))
     # fp32 differs by rounding alone: a tenth of a point of 100.
     assert figures[0]["AP"] == pytest.approx(figures[1]["AP"], abs=1e-3)
     assert figures[0]["AR100"] == pytest.approx(figures[1]["AR100"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("absent", "code", "line"),
+    [
+        ("torch", 0, ""),  # as on a device
+        ("faster_coco_eval", 2, "faster_coco_eval is not installed; run: pip install 'fcos-edge[parity]'"),
+    ],
+)
+def test_eval__what_a_file_needs(onnx_file: Path, shapes: Path, absent: str, code: int, line: str) -> None:
+    script = f"import sys; sys.modules[{absent!r}] = None; from fcos_edge.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "eval", str(onnx_file), "--data", str(shapes)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert line in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,8 @@ from fcos_edge.train.coco_figures import (
     compare_with_pictures,
 )
 from fcos_edge.train.coco_results import coco_results
-from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.dataset import IGNORED, LabelledPicture
 from fcos_edge.train.formats import read_pictures
-from fcos_edge.train.targets import IGNORED
 from tests.coco_sets import CLASSES, make_coco_set
 
 Document = dict[str, Any]

@@ -19,10 +19,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.dataset import IGNORED, LabelledPicture
 from fcos_edge.train.labels import UNKNOWN_HW, Format, Labels, PictureLabels
 from fcos_edge.train.picture_size import picture_hw
-from fcos_edge.train.targets import IGNORED
 
 
 def formats() -> list[Format]:
@@ -39,7 +38,9 @@ def find_format(path: Path, split: str) -> Format:
     if not splits_of:
         looked_for = "; ".join(f"{form.layout} ({form.name})" for form in formats())
         raise DataError(f"{path}: no data set; looked for {looked_for}")
-    having = [form for form, splits in splits_of.values() if split in splits or path.suffix == ".json"]
+    having = [
+        form for form, splits in splits_of.values() if split in splits or path.suffix.lower() == ".json"
+    ]
     if len(having) > 1:
         names = " and ".join(form.name for form in having)
         raise DataError(f"{path}: holds a data set in {names}; name its COCO file or data.yaml instead")
