@@ -84,6 +84,7 @@ def draw_scenes(count: int, seed: int = 0) -> list[Scene]:
         image, boxes, labels = draw_shapes(generator, index % 3)
         difficult = frozenset({len(boxes) - 1} if boxes and index % 5 == 1 else ())
         wider = np.pad(image, ((0, 0), (0, 32), (0, 0)), constant_values=128)
+        wider[-1, -8:] = generator.integers(0, 255, (8, 3))  # so that no two are the same
         scenes.append(Scene(f"picture{index}.png", wider, boxes, labels, difficult))
     return scenes
 

@@ -112,7 +112,7 @@ class DataReport:
         refused = [kind for kind, count in self.counts.items() if count and self.rules[kind] == "refused"]
         if not refused:
             return
-        what = ", ".join(f"{self.counts[kind]} {KINDS[kind].what}" for kind in refused)
+        what = ", ".join(f"{KINDS[kind].what} ({self.counts[kind]})" for kind in refused)
         first = self.of(refused[0])[0]
         advice = "mend the data"
         if choices := [kind for kind in refused if "excluded" in KINDS[kind].rules]:
@@ -135,7 +135,7 @@ class DataReport:
             found = self.of(kind.name)
             if not found:
                 continue
-            lines.append(f"{self.rules[kind.name]}: {len(found)} {kind.what} ({kind.name})")
+            lines.append(f"{self.rules[kind.name]}: {kind.what}: {len(found)} ({kind.name})")
             lines += [f"  {finding.place}: {finding.detail}" for finding in found[:EXAMPLES]]
             if len(found) > EXAMPLES:
                 lines.append(f"  and {len(found) - EXAMPLES} more")
