@@ -54,21 +54,22 @@ LITE_INPUTS = {
 LITES = {
     f"lite{size}-{name}": lite(size, input_hw) for size in range(3) for name, input_hw in LITE_INPUTS.items()
 }
+LITE0_320 = LITES["lite0-320"]
 
 # The embedded default: 18 passes are what two CPU cores do in about 100 minutes.
 STREET8_LITE0_320 = replace(
-    LITES["lite0-320"], epochs=18, small_epochs=13, batch_size=8,
+    LITE0_320, epochs=18, small_epochs=13, batch_size=8,
     optimizer=OptimizerConfig(
         learning_rate=8e-4, reference_batch=8, backbone_factor=0.4,
         warmup_steps=300, warmup_factor=1 / 300, ema_decay=0.999,
     ),
 )  # fmt: skip
-SMOKE = replace(LITES["lite0-320"], epochs=1, max_images=8, batch_size=4, input_hw=(128, 128))
+SMOKE = replace(LITE0_320, epochs=1, max_images=8, batch_size=4, input_hw=(128, 128))
 
 # For the 118,000 pictures of COCO's train2017 on a GPU: enough of them to train every layer and its
 # statistics, and long enough for mosaic. Never trained here.
 COCO80_LITE0 = replace(
-    LITES["lite0-320"], network=replace(LITES["lite0-320"].network, num_classes=80),
+    LITE0_320, network=replace(LITE0_320.network, num_classes=80),
     sizes_hw=tuple((side, side) for side in range(256, 385, 32)),
     augment=AugmentConfig(mosaic=0.5, plain_epochs=15),
     optimizer=OptimizerConfig(
@@ -92,7 +93,7 @@ R50 = TrainConfig(
     optimizer=OptimizerConfig(
         name="sgd", learning_rate=0.01, reference_batch=16, momentum=0.9, weight_decay=1e-4,
         # The paper states one weight decay and excepts nothing.
-        decay_vectors=True, backbone_factor=1.0, schedule="steps", milestones=(60 / 90, 80 / 90),
+        decay_vectors=True, backbone_factor=1.0, schedule="steps", milestones=(2 / 3, 8 / 9),
         warmup_steps=500, warmup_factor=1 / 3, clip_norm=0.0, ema_decay=0.0,
     ),
     iterations=90_000, batch_size=16, freeze_stages=2, frozen_norm=True,
@@ -100,9 +101,11 @@ R50 = TrainConfig(
 
 
 def twice_as_long(config: TrainConfig) -> TrainConfig:
-    """The paper's 2x schedule: 180,000 iterations, the short side by lot from 640 to 800."""
-    optimizer = replace(config.optimizer, milestones=(120 / 180, 160 / 180))
-    return replace(config, iterations=180_000, short_sides=tuple(range(640, 801)), optimizer=optimizer)
+    """The paper's 2x schedule: 180,000 iterations, the short side by lot from 640 to 800.
+
+    The milestones, being shares, fall at 120,000 and 160,000.
+    """
+    return replace(config, iterations=180_000, short_sides=tuple(range(640, 801)))
 
 
 def with_backbone(config: TrainConfig, name: str) -> TrainConfig:

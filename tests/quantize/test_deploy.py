@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +84,48 @@ def fcos() -> nn.Module:
 def test_deploy__equals_the_training_network(fcos: nn.Module, input_hw: tuple[int, int]) -> None:
     # Logits up to 9; 3e-5 is seen, and float32 differs from float64 by as much in the training network.
     assert largest_difference(fcos, deploy(fcos, input_hw)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"convs": "plain"},  # with batch normalization
+        {
+            "convs": "plain",
+            "head_norm": "none",
+            "extra_levels_from": "c5",
+        },  # the comparison without GroupNorm
+        {"head_norm": "none", "distance": "exp", "distance_unit": "pixel"},
+        {"extra_levels_from": "c5", "centerness_on": "class"},
+        {"backbone": "efficientnet_lite2"},
+    ],
+)
+def test_deploy__other_shapes_equal_the_training_network(changes: dict[str, Any]) -> None:
+    network = with_statistics(
+        Fcos(replace(NetworkConfig(num_classes=3, fpn_channels=32, tower_depth=2), **changes))
+    )
+    # float32 against float64, relative to logits of up to 10.
+    assert largest_difference(network, deploy(network, (96, 160))) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"head_norm": "group"},
+            r'\(GroupNorm\) .*cannot be folded; train with head_norm "batch", as .*lite0-320',
+        ),
+        ({"quality_from": "distances"}, r'head\.centerness .*train with quality_from "branch"'),
+        (
+            {"backbone": "resnet50"},
+            r"backbone\.maxpool \(MaxPool2d\) .*train the backbone efficientnet_lite0",
+        ),
+    ],
+)
+def test_deploy__what_is_for_training_only(changes: dict[str, Any], message: str) -> None:
+    network = Fcos(replace(NetworkConfig(num_classes=3, fpn_channels=32, tower_depth=1), **changes))
+    with pytest.raises(CheckpointError, match=rf"^layer [^\n]*{message}[^\n]*$"):
+        deploy(network.eval(), (64, 64))
 
 
 def test_deploy__names_are_unique_and_the_same_on_every_run() -> None:

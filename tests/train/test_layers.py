@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from fcos_edge.train.layers import Conv2dSame, Normalize, Scale, Upsample2x, same_padding
+from fcos_edge.train.layers import (
+    CenternessOfDistances,
+    Conv2dSame,
+    Normalize,
+    Scale,
+    Upsample2x,
+    same_padding,
+)
 from tests.train import oracles
 
 
@@ -71,3 +80,42 @@ def test_scale__starts_at_one_and_learns() -> None:
     out.sum().backward()
     assert scale.factor.grad is not None
     assert scale.factor.grad.item() == 5
+
+
+@pytest.mark.parametrize("distance", ["relu", "exp"])
+def test_centerness_of_distances__is_the_papers(distance: Any) -> None:
+    raw = torch.randn(2, 4, 5, 7, generator=torch.Generator().manual_seed(0))
+    raw = raw.abs() + 0.01 if distance == "relu" else raw
+    found = CenternessOfDistances(distance)(raw).numpy()
+    assert found.shape == (2, 1, 5, 7)
+    left, top, right, bottom = np.moveaxis(raw.double().numpy(), 1, 0)
+    if distance == "exp":
+        left, top, right, bottom = map(np.exp, (left, top, right, bottom))
+    ratio = np.minimum(left, right) / np.maximum(left, right)
+    centerness = np.sqrt(ratio * np.minimum(top, bottom) / np.maximum(top, bottom))
+    # float32 against float64.
+    np.testing.assert_allclose(found[:, 0], np.log(centerness / (1 - centerness)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("distance", ["relu", "exp"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("ltrb", "wanted"),
+    [
+        ((1.0, 1.0, 1.0, 1.0), 11.5),  # the very centre: a logit of infinity would be right
+        ((0.0, 0.0, 0.0, 0.0), 11.5),
+        ((-3.0, -3.0, 90.0, 90.0), -11.5),  # relu: no length; exp: too large for e^x
+        ((-1e4, 1.0, 1e4, 1.0), None),
+    ],
+)
+def test_centerness_of_distances__extremes_are_finite(
+    distance: Any, dtype: torch.dtype, ltrb: tuple[float, ...], wanted: float | None
+) -> None:
+    raw = torch.tensor(ltrb, dtype=dtype).view(1, 4, 1, 1).requires_grad_()
+    found = CenternessOfDistances(distance)(raw)
+    assert found.dtype == torch.float32
+    assert wanted is None or found.item() == pytest.approx(wanted, abs=0.1)
+    assert abs(found.item()) < 11.6
+    found.sum().backward()
+    assert raw.grad is not None
+    assert torch.isfinite(raw.grad).all()

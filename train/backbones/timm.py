@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from fcos_edge.errors import CheckpointError, FcosEdgeError, UsageError
+from fcos_edge.errors import FcosEdgeError, UsageError
 from fcos_edge.train.backbone_weights import load_weights, read_weights
 from fcos_edge.train.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneEntry
 
-STRIDES = [8, 16, 32]
+PROBE_HW = (64, 96)  # what every new backbone is tried with
 # timm also takes folders, and places in the net ("hf-hub:..."): a checkpoint must not send us there.
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
@@ -40,19 +41,26 @@ class TimmBackbone(Backbone):
         return c3, c4, c5
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
-        """Each stage ends with a feature map of timm's, whatever its stride; the first is the stem."""
-        ends = {row["module"].replace(".", "_") for row in self.features.feature_info.info}
-        stages: list[list[nn.Module]] = [[]]
-        for name, module in self.features.named_children():
-            stages[-1].append(module)
-            if name in ends:
-                stages.append([])
-                ends.remove(name)
-        if ends:
-            raise UsageError(
-                f"timm:{self.name} does not say what its stages are; train it with freeze_stages 0"
-            )
-        return stages[:-1]
+        """Each stage ends with one of timm's feature maps, also of those that are not asked for."""
+        leaves = [
+            (name, module)
+            for name, module in self.features.named_modules()
+            if name and (not [*module.children()] or [*module.parameters(recurse=False)])
+        ]
+        stages, start = [], 0
+        for row in self.features.feature_info.info:
+            # Where timm rewrites a network as a list of its parts, "layers.0" is called "layers_0".
+            path = row["module"]
+            prefixes = tuple(f"{known}." for known in (path, path.replace(".", "_")))
+            inside = [i for i, (name, _) in enumerate(leaves) if f"{name}.".startswith(prefixes)]
+            if not inside:
+                raise UsageError(
+                    f"timm:{self.name} does not say where {path} ends; train it with freeze_stages 0"
+                )
+            end = inside[-1] + 1
+            stages.append([module for _, module in leaves[start:end]])
+            start = end
+        return stages
 
 
 def entry(name: str) -> BackboneEntry:
@@ -70,37 +78,48 @@ def entry(name: str) -> BackboneEntry:
 
 
 def build(name: str, pretrained: bool, weights_path: Path | None) -> TimmBackbone:
-    """Build timm's network; ImageNet weights from a file of timm's state dict, else as timm gets them."""
+    """Build timm's network; ImageNet weights come from a file of its state dict.
+
+    timm would fetch them from the net, in its own time and format: that is left to the user.
+    """
+    if pretrained and weights_path is None:
+        raise UsageError(
+            f"ImageNet weights of timm:{name} come in no package; give timm's file with --weights PATH,"
+            " or --weights none to start from random numbers"
+        )
     timm = _import_timm()
-    overlay = None
     try:
+        whole = timm.create_model(name, num_classes=0)
         if pretrained and weights_path is not None:
-            # Strictly into a whole network first: with `features_only` timm lets what is missing pass.
-            whole = timm.create_model(name, num_classes=0)
             classifier = (whole.default_cfg or {}).get("classifier") or ()
-            prefixes = [classifier] if isinstance(classifier, str) else classifier
+            names = [classifier] if isinstance(classifier, str) else classifier
             weights, origin = (
                 read_weights(weights_path, f"timm:{name}"),
                 f"{weights_path}, read as timm:{name}",
             )
-            load_weights(whole, weights, origin, tuple(f"{prefix}." for prefix in prefixes))
-            overlay = {"state_dict": whole.state_dict()}
+            load_weights(whole, weights, origin, tuple(f"{layer}." for layer in names))
+        # The weights go through a whole network, because with `features_only` timm lets missing ones pass.
         features = timm.create_model(
             name, pretrained=pretrained, features_only=True, out_indices=(-3, -2, -1),
-            pretrained_cfg_overlay=overlay,
+            pretrained_cfg_overlay={"state_dict": whole.state_dict()} if pretrained else None,
         )  # fmt: skip
-        found = features.feature_info.reduction()
+        device = next(features.parameters()).device
+        with torch.no_grad():
+            found = [tuple(x.shape[2:]) for x in features.eval()(torch.zeros(1, 3, *PROBE_HW, device=device))]
     except FcosEdgeError:
         raise
-    except Exception as error:  # timm raises what its models, files and downloads do
+    except Exception as error:  # timm raises what its many networks do
         reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(
-            f"timm:{name} cannot be built ({type(error).__name__}: {reason});"
-            " choose another network, or give its weights with --weights PATH"
+        raise UsageError(
+            f"timm:{name} cannot be a backbone ({type(error).__name__}: {reason}); choose another network"
         ) from None
-    if list(found) != STRIDES:
-        raise UsageError(f"timm:{name} has feature maps of strides {list(found)}, expected {STRIDES}")
-    return TimmBackbone(name, features)
+    wanted = [(PROBE_HW[0] // stride, PROBE_HW[1] // stride) for stride in (8, 16, 32)]
+    if found != wanted:
+        raise UsageError(
+            f"timm:{name} cannot be a backbone (feature maps of {found} pixels for an input of {PROBE_HW},"
+            f" expected {wanted}); choose another network"
+        )
+    return TimmBackbone(name, features.train())
 
 
 def _of_pixels(values: Sequence[float] | None) -> tuple[float, float, float] | None:
