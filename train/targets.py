@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fcos_edge.errors import UsageError
 from fcos_edge.train.config import AssignConfig
-
-BACKGROUND = -1
-IGNORED = -2
+from fcos_edge.train.dataset import BACKGROUND as BACKGROUND
+from fcos_edge.train.dataset import IGNORED as IGNORED
 
 
 class Truth(NamedTuple):
@@ -30,17 +30,30 @@ class Truth(NamedTuple):
     labels: Tensor
 
 
+class Level(NamedTuple):
+    """One level of the grid, known without asking the device.
+
+    first    index of its first location among those of all levels
+    allowed  smallest and largest distance that it learns, input pixels, where the assignment looks at it
+    """
+
+    stride: int
+    height: int
+    width: int
+    first: int
+    allowed: tuple[float, float]
+
+
 class Locations(NamedTuple):
     """Constants of one input size.
 
     xy      (L, 2) float32, input pixels
     stride  (L,) float32
-    ranges  (L, 2) float32, allowed largest distance, input pixels
     """
 
     xy: Tensor
     stride: Tensor
-    ranges: Tensor
+    levels: tuple[Level, ...]
 
 
 class Targets(NamedTuple):
@@ -62,17 +75,25 @@ class Targets(NamedTuple):
 def make_locations(
     input_hw: tuple[int, int], strides: tuple[int, ...], config: AssignConfig, device: torch.device
 ) -> Locations:
-    """Locations of every level: (floor(s / 2) + x s, floor(s / 2) + y s)."""
-    xy, stride_of, range_of = [], [], []
-    for stride, allowed in zip(strides, config.ranges, strict=True):
+    """Locations of every level: (floor(s / 2) + x s, floor(s / 2) + y s).
+
+    Raises UsageError where FCOS's own rule has not one range a level.
+    """
+    ranges = config.ranges
+    if config.method != "fcos":
+        ranges = ((0.0, float("inf")),) * len(strides)
+    elif len(ranges) != len(strides):
+        raise UsageError(f"{len(ranges)} ranges for {len(strides)} levels; give assign.ranges one a level")
+    levels: list[Level] = []
+    xy, stride_of, first = [], [], 0
+    for stride, allowed in zip(strides, ranges, strict=True):
         height, width = (-(-side // stride) for side in input_hw)
+        levels.append(Level(stride, height, width, first, allowed))
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         xy.append(torch.stack([x, y], dim=-1).reshape(-1, 2) * stride + stride // 2)
         stride_of.append(torch.full((height * width,), float(stride)))
-        range_of.append(torch.tensor(allowed, dtype=torch.float32).expand(height * width, 2))
-    return Locations(
-        torch.cat(xy).float().to(device), torch.cat(stride_of).to(device), torch.cat(range_of).to(device)
-    )
+        first += height * width
+    return Locations(torch.cat(xy).float().to(device), torch.cat(stride_of).to(device), tuple(levels))
 
 
 def centerness(ltrb: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Slow, obvious versions of the training code: plain loops in float64, written from the definitions.
 
-FCOS: arXiv 1904.01355, sections 3.1 and 3.2. Focal loss: arXiv 1708.02002. GIoU: arXiv 1902.09630.
+Focal loss: arXiv 1708.02002. Quality focal loss: arXiv 2006.04388. GIoU: arXiv 1902.09630. The assignments
+have a file of their own.
 """
 
 from __future__ import annotations
@@ -47,58 +48,17 @@ def conv_same(x: Array, weight: Array, stride: int, groups: int) -> Array:
     return out
 
 
-def locations(
-    input_hw: tuple[int, int], strides: Sequence[int], ranges: Sequence[tuple[float, float]]
-) -> list[tuple[float, float, float, tuple[float, float]]]:
-    """(x, y, stride, range) of every location: finest level first, row by row."""
-    found: list[tuple[float, float, float, tuple[float, float]]] = []
-    for stride, allowed in zip(strides, ranges, strict=True):
-        for row in range(math.ceil(input_hw[0] / stride)):
-            for column in range(math.ceil(input_hw[1] / stride)):
-                offset = math.floor(stride / 2)
-                found.append((offset + column * stride, offset + row * stride, stride, allowed))
-    return found
-
-
-def assign_one(
-    x: float,
-    y: float,
-    stride: float,
-    allowed: tuple[float, float],
-    boxes: Sequence[Box],
-    labels: Sequence[int],
-    center_radius: float,
-) -> Target:
-    """The target of the location (x, y)."""
-    best, best_area, is_ignored = Target(BACKGROUND), math.inf, False
-    for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
-        left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y
-        if min(left, top, right, bottom) <= 0:
-            continue
-        if label == IGNORED:
-            is_ignored = True
-            continue
-        center_x, center_y = (x1 + x2) / 2, (y1 + y2) / 2
-        if center_radius and max(abs(x - center_x), abs(y - center_y)) >= center_radius * stride:
-            continue
-        if not allowed[0] <= max(left, top, right, bottom) <= allowed[1]:
-            continue
-        area = (x2 - x1) * (y2 - y1)
-        if area < best_area:
-            across = min(left, right) / max(left, right)
-            down = min(top, bottom) / max(top, bottom)
-            best = Target(label, (left, top, right, bottom), math.sqrt(across * down))
-            best_area = area
-    if best.label == BACKGROUND and is_ignored:
-        return Target(IGNORED)
-    return best
-
-
 def focal(logit: float, is_class: bool, alpha: float = 0.25, gamma: float = 2.0) -> float:
     """-alpha_t (1 - p_t)^gamma ln p_t"""
     p = 1 / (1 + math.exp(-logit))
     p_t, alpha_t = (p, alpha) if is_class else (1 - p, 1 - alpha)
     return float(-alpha_t * (1 - p_t) ** gamma * math.log(p_t))
+
+
+def quality_focal(logit: float, quality: float) -> float:
+    """|q - p|^2 (-q ln p - (1 - q) ln(1 - p))"""
+    p = 1 / (1 + math.exp(-logit))
+    return (quality - p) ** 2 * -(quality * math.log(p) + (1 - quality) * math.log(1 - p))
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:

@@ -54,8 +54,10 @@ def assign(predictions: Predictions, truth: Truth, locations: Locations, config:
     box, quality = matcher(predictions, truth, locations, config)
     is_positive = box >= 0
     chosen = box.clamp(min=0)
-    corners = truth.boxes_xyxy.gather(1, chosen[..., None].expand(-1, -1, 4))
-    ltrb = torch.cat([locations.xy - corners[..., :2], corners[..., 2:] - locations.xy], dim=-1)
+    # Rows of one long table: a gather along boxes would read four indices for every location.
+    row = chosen + torch.arange(len(chosen), device=box.device)[:, None] * truth.labels.shape[1]
+    boxes = truth.boxes_xyxy.flatten(0, 1).index_select(0, row.flatten()).view(*row.shape, 4)
+    ltrb = torch.cat([locations.xy - boxes[..., :2], boxes[..., 2:] - locations.xy], dim=-1)
     otherwise = torch.where(_in_ignored(truth, locations), IGNORED, BACKGROUND)
     labels = torch.where(is_positive, truth.labels.gather(1, chosen), otherwise)
     return Targets(labels, ltrb, torch.where(is_positive, centerness(ltrb), 0.0), quality)
@@ -73,11 +75,19 @@ def find_matcher(method: str) -> Matcher:
 
 
 def _in_ignored(truth: Truth, locations: Locations) -> Tensor:
-    """(B, L): whether a location lies inside an ignore region."""
-    x, y = locations.xy[None, :, None].unbind(-1)
-    x1, y1, x2, y2 = truth.boxes_xyxy[:, None].unbind(-1)
-    is_inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
-    return (is_inside & (truth.labels[:, None] == IGNORED)).any(-1)
+    """(B, L): whether a location lies inside an ignore region, not on its border."""
+    is_ignored = (truth.labels == IGNORED)[..., None]
+    x1, y1, x2, y2 = truth.boxes_xyxy[..., None].unbind(2)
+    inside = []
+    for level in locations.levels:
+        xy = locations.xy[level.first : level.first + level.height * level.width]
+        x, y = xy[: level.width, 0], xy[:: level.width, 1]
+        columns = (x > x1) & (x < x2) & is_ignored  # [B, M, width]
+        rows = (y > y1) & (y < y2)  # [B, M, height]
+        # How many regions hold a row and a column at once: never a value for each location and each box.
+        regions = rows.float().transpose(1, 2) @ columns.float()  # [B, height, width]
+        inside.append(regions.flatten(1) > 0)
+    return torch.cat(inside, 1)
 
 
 def _background(truth: Truth, count: int) -> Targets:
