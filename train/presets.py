@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 
-from fcos_edge.train.backbones import efficientnet_lite, resnet
+from fcos_edge.train.backbones import efficientnet_lite, find_backbone, resnet
 from fcos_edge.train.config import (
     FLIP_ONLY,
     IMPROVED_LOSS,
@@ -109,8 +109,9 @@ def twice_as_long(config: TrainConfig) -> TrainConfig:
 
 
 def with_backbone(config: TrainConfig, name: str) -> TrainConfig:
-    """On another ResNet."""
-    return replace(config, network=replace(config.network, backbone=name))
+    """On another backbone, and its mean and deviation of the pixels."""
+    entry = find_backbone(name)
+    return replace(config, network=replace(config.network, backbone=name, mean=entry.mean, std=entry.std))
 
 
 # The paper's comparison with RetinaNet on equal terms. It names no limit for the gradients: 35 is ours.

@@ -30,6 +30,7 @@ from fcos_edge.train.presets import (
     R50_NO_GN,
     improved,
     lite_ranges,
+    with_backbone,
 )
 
 
@@ -173,6 +174,14 @@ def test_larger_backbones__change_nothing_else(name: str, backbone: str) -> None
     assert found.network.backbone == backbone
     assert set(difference(PRESETS["r50-2x"], found)) <= {"network.backbone"}
     assert PRESETS[f"{name}-improved-2x"] == improved(found)
+
+
+def test_with_backbone__takes_its_normalization_along() -> None:
+    found = difference(R50, with_backbone(R50, "efficientnet_lite1"))
+    assert found == {
+        "network.backbone": "efficientnet_lite1", "network.mean": (127.0, 127.0, 127.0),
+        "network.std": (128.0, 128.0, 128.0),
+    }  # fmt: skip
 
 
 # What each switch may change, and to what.
