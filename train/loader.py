@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -155,7 +155,7 @@ def make_loader(dataset: TrainingPictures, schedule: BatchSchedule, workers: int
         )
 
 
-def batches(loader: DataLoader[Sample]) -> Iterator[Batch]:
+def batches(loader: DataLoader[Sample]) -> Generator[Batch, None, None]:
     """The loader's batches; the workers end with the iterator, so close it (`contextlib.closing`).
 
     Errors are one line: about a picture as it was raised, without a worker's traceback; TrainingError where

@@ -18,7 +18,7 @@ import torch
 from fcos_edge.errors import ImageError, TrainingError
 from fcos_edge.train.config import FLIP_ONLY, AugmentConfig, NetworkConfig, TrainConfig
 from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats.coco import read_coco
+from fcos_edge.train.formats import read_pictures
 from fcos_edge.train.loader import Batch, Sample, TrainingPictures, batches, collate, make_loader
 from fcos_edge.train.schedule import BatchSchedule, Draw
 from fcos_edge.train.targets import BACKGROUND, IGNORED
@@ -33,7 +33,7 @@ NO_BOXES = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledPicture]:
-    return read_coco(make_coco_set(tmp_path_factory.mktemp("shapes"), "train", 7), "train", CLASSES)
+    return read_pictures(make_coco_set(tmp_path_factory.mktemp("shapes"), "train", 7), "train", CLASSES)
 
 
 def _batches(
@@ -175,7 +175,7 @@ def endless(pictures: list[LabelledPicture]) -> Iterator[Iterator[Batch]]:
     schedule = BatchSchedule(pictures, CONFIG, 0, 1_000_000)
     source = batches(make_loader(TrainingPictures(pictures, CONFIG), schedule, 2))
     yield source
-    source.close()  # type: ignore[attr-defined]
+    source.close()
     assert not multiprocessing.active_children()
 
 
