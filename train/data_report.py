@@ -136,7 +136,8 @@ class DataReport:
             if not found:
                 continue
             lines.append(f"{self.rules[kind.name]}: {kind.what}: {len(found)} ({kind.name})")
-            lines += [f"  {finding.place}: {finding.detail}" for finding in found[:EXAMPLES]]
+            # A file's name may hold a line break.
+            lines += [" ".join(f"  {one.place}: {one.detail}".splitlines()) for one in found[:EXAMPLES]]
             if len(found) > EXAMPLES:
                 lines.append(f"  and {len(found) - EXAMPLES} more")
         for rule in ("refused", "excluded", "listed"):

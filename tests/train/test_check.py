@@ -296,6 +296,13 @@ def test_lines__stay_few_whatever_is_found(sets: Sets) -> None:
     assert len(check_data(sets).lines()) < 60
 
 
+def test_lines__are_lines_whatever_a_file_is_called(sets: Sets) -> None:
+    _edit(sets[0][0], lambda document: document["images"][0].update(file_name="two\nlines.png"))
+    lines = check_data(sets).lines()
+    assert f"  {sets[0][0] / 'train' / 'two'} lines.png: no such picture" in lines
+    assert not any("\n" in line for line in lines)
+
+
 def test_to_dict__is_json(sets: Sets) -> None:
     _cut(sets[0][0])
     document = json.loads(json.dumps(check_data(sets).to_dict()))
