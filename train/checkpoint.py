@@ -127,6 +127,8 @@ def _check_header(header: Mapping[str, Any], spec: ModelSpec, network: NetworkCo
     for name, of_network, of_spec in (
         ("number of classes", network.num_classes, len(spec.classes)),
         ("strides", network.strides, spec.strides),
+        ("distance", network.distance, spec.distance),
+        ("distance unit", network.distance_unit, spec.distance_unit),
         ("mean", network.mean, spec.mean),
         ("std", network.std, spec.std),
     ):

@@ -2,8 +2,8 @@
 
 Two recipes. "paper": focal / N_pos + (-ln IoU) / N_pos + BCE of center-ness / N_pos. "improved": the
 box term is GIoU weighted by the center-ness target and divided by the sum of those targets. N_pos and that
-sum are averaged over workers and at least 1: a batch without boxes gives a finite loss and no box gradient.
-Where the assignment asks for soft class scores, these are the box weights instead.
+sum are averaged over workers, and at least 1 for all of them together: a batch without boxes gives a finite
+loss and no box gradient. Where the assignment asks for soft class scores, these are the box weights instead.
 
 B, L, C  as in predictions
 P        positive locations of the batch
@@ -41,12 +41,16 @@ def normalizers(targets: Targets, config: LossConfig) -> Tensor:
 
 
 def mean_over_workers(sums: Tensor) -> Tensor:
-    """The mean over all processes, each at least 1."""
-    if dist.is_available() and dist.is_initialized():
-        sums = sums.clone()
-        dist.all_reduce(sums)
-        sums = sums / dist.get_world_size()
-    return sums.clamp(min=1.0)
+    """The mean over all processes; their sum is taken as 1 at least.
+
+    So gradients that are averaged over processes are those of one process with the whole batch, also where
+    it holds hardly a box.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        return sums.clamp(min=1.0)
+    sums = sums.clone()
+    dist.all_reduce(sums)
+    return sums.clamp(min=1.0) / dist.get_world_size()
 
 
 def detection_losses(

@@ -26,7 +26,6 @@ from fcos_edge.spec import ModelSpec
 from fcos_edge.train.check import Rule, apply, check_data
 from fcos_edge.train.checkpoint import Checkpoint, as_stored
 from fcos_edge.train.coco_figures import Evaluation, compare_with_pictures
-from fcos_edge.train.data_report import KINDS
 from fcos_edge.train.dataset import LabelledPicture, hold_out
 from fcos_edge.train.formats import find_format, read_pictures
 from fcos_edge.train.loop import train
@@ -77,9 +76,7 @@ def read_data(run: Run, processes: Processes, say: Callable[[str], None]) -> Tra
     sets = [(path, "train") for path in run.data]
     # What both train and val hold would flatter whoever measures on val.
     others = [(path, "val") for path in run.data if "val" in find_format(path, "train").splits(path)]
-    rules: dict[str, Rule] = {}
-    if run.exclude:
-        rules = {name: "excluded" for name, kind in KINDS.items() if "excluded" in kind.rules}
+    rules: dict[str, Rule] = dict.fromkeys(run.exclude, "excluded")
     report = check_data([*sets, *others], run.classes, rules=rules)
     for line in report.lines():
         say(line)

@@ -33,7 +33,7 @@ class Run:
     data        data sets; their `train` splits are used
     weights     file of the backbone's ImageNet weights; None: the installed ones; NO_WEIGHTS: random numbers
     held_out    pictures that do not train; None: a tenth, at most 200
-    exclude     leave out what the data check would refuse to train on
+    exclude     kinds of findings of the data check that are left out, not refused
     """
 
     name: str
@@ -42,7 +42,7 @@ class Run:
     config: TrainConfig
     weights: str | None = None
     held_out: int | None = None
-    exclude: bool = False
+    exclude: tuple[str, ...] = ()
 
     @property
     def spec(self) -> ModelSpec:
@@ -66,7 +66,7 @@ class Run:
             "name": self.name, "classes": list(self.classes),
             "data": [str(path.resolve()) for path in self.data],
             "config": self.config.to_dict(), "weights": self.weights, "held_out": self.held_out,
-            "exclude": self.exclude,
+            "exclude": list(self.exclude),
         }  # fmt: skip
 
     @classmethod
@@ -74,6 +74,7 @@ class Run:
         """Read what `to_dict` wrote. Raises KeyError, TypeError or ValueError for anything else."""
         return cls(**{
             **document, "classes": tuple(document["classes"]), "data": tuple(map(Path, document["data"])),
+            "exclude": tuple(document["exclude"]),
             "config": TrainConfig.from_dict(document["config"]),
         })  # fmt: skip
 

@@ -14,10 +14,13 @@ from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hin
 from fcos_edge.errors import UsageError
 from fcos_edge.spec import is_number, shown
 from fcos_edge.train.config import NetworkConfig, TrainConfig
+from fcos_edge.train.presets import with_backbone
 
 
 def with_setting(config: TrainConfig, text: str) -> TrainConfig:
     """`config` with one value changed; `text` is `name=value`, the value as JSON or a bare word.
+
+    Another backbone brings the mean and deviation that it was trained with.
 
     Raises UsageError for a name that no config has, and for a value that it cannot have.
     """
@@ -29,6 +32,8 @@ def with_setting(config: TrainConfig, text: str) -> TrainConfig:
     except ValueError:
         value = word
     changed = cast(TrainConfig, _changed(config, name.split("."), value, name))
+    if name == "network.backbone":
+        changed = with_backbone(config, changed.network.backbone)
     NetworkConfig.from_dict(changed.network.to_dict())  # its own rules are stricter
     return changed
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fcos_edge.train.assign import assign
+from fcos_edge.train.assign import assign, find_method
 from fcos_edge.train.config import TrainConfig
 from fcos_edge.train.ema import Ema
 from fcos_edge.train.loader import Batch
@@ -67,6 +67,7 @@ class Training:
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(3, device=self.processes.device)
+        shared = self._shared(micro_batches)
         for index, batch in enumerate(micro_batches):
             is_last = index == len(micro_batches) - 1
             # Gradients of several processes meet once a step.
@@ -74,7 +75,7 @@ class Training:
             if not is_last and isinstance(self._model, DistributedDataParallel):
                 wait = self._model.no_sync()
             with wait:
-                losses = self._losses(batch) / len(micro_batches)
+                losses = self._losses(batch, shared) / len(micro_batches)
                 self._scaler.scale(losses.sum()).backward()  # type: ignore[no-untyped-call]
             sums += losses.detach()
         if self.config.optimizer.clip_norm:
@@ -86,23 +87,43 @@ class Training:
         self.steps_done += 1
         return sums
 
-    def _losses(self, batch: Batch) -> Tensor:
+    def _shared(self, micro_batches: Sequence[Batch]) -> Tensor | None:
+        """What the losses of several micro-batches are divided by, so that they make the step of one batch.
+
+        None for a single one, and where the assignment looks at predictions, which are not there yet: then
+        each micro-batch is divided by its own.
+        """
+        if len(micro_batches) == 1 or find_method(self.config.assign.method).is_looking:
+            return None
+        sums = torch.zeros(2, device=self.processes.device)
+        for batch in micro_batches:
+            targets = assign(None, self._truth(batch), self._locations(batch), self.config.assign)
+            sums += normalizers(targets, self.config.loss)
+        return mean_over_workers(sums) / len(micro_batches)
+
+    def _truth(self, batch: Batch) -> Truth:
+        return Truth(*(part.to(self.processes.device, non_blocking=True) for part in batch.truth))
+
+    def _losses(self, batch: Batch, shared: Tensor | None) -> Tensor:
         device = self.processes.device
         images = batch.images.to(device, non_blocking=True).float()
-        truth = Truth(*(part.to(device, non_blocking=True) for part in batch.truth))
         dtype = _AMP_DTYPES.get(self.config.precision)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             maps = self._model(images.contiguous(memory_format=torch.channels_last))
-        height, width = batch.images.shape[2:]
-        locations = self._locations((height, width))
+        locations = self._locations(batch)
         raw = flatten_maps(maps, self.config.network.level_names)
         predictions = in_pixels(raw, locations, self.config.network)
-        targets = assign(predictions, truth, locations, self.config.assign)
-        shared = mean_over_workers(normalizers(targets, self.config.loss))
+        targets = assign(predictions, self._truth(batch), locations, self.config.assign)
+        if shared is None:
+            shared = mean_over_workers(normalizers(targets, self.config.loss))
         return torch.stack(detection_losses(predictions, targets, locations, self.config.loss, shared))
 
+    def _locations(self, batch: Batch) -> Locations:
+        height, width = batch.images.shape[2:]
+        return self._locations_of((height, width))
+
     @lru_cache(maxsize=64)  # noqa: B019 (a run is one object)
-    def _locations(self, input_hw: tuple[int, int]) -> Locations:
+    def _locations_of(self, input_hw: tuple[int, int]) -> Locations:
         return make_locations(
             input_hw, self.config.network.strides, self.config.assign, self.processes.device
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from fcos_edge.bundle import RECORD_NAME, read_manifest
 from fcos_edge.console import print_json, print_table
-from fcos_edge.errors import ArtifactError, UsageError
+from fcos_edge.errors import ArtifactError, CheckpointError, UsageError
 
 SUMMARY = "show what a model file, a bundle or a checkpoint holds: spec, layers, scales, sizes"
 
@@ -48,13 +48,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    from fcos_edge.quantize.count import layer_costs, output_cost
+    from fcos_edge.quantize.count import LayerCost, layer_costs, output_cost
     from fcos_edge.quantize.deploy import deploy
     from fcos_edge.train.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path)
     spec = checkpoint.spec
-    layers = layer_costs(deploy(checkpoint.network, spec.input_hw))
+    layers: tuple[LayerCost, ...] = ()
+    obstacle = None
+    try:
+        layers = layer_costs(deploy(checkpoint.network, spec.input_hw))
+    except CheckpointError as error:  # it can be trained and measured, but not exported
+        obstacle = str(error)
     outputs = output_cost(spec.num_locations, len(spec.classes))
     return {
         "kind": "checkpoint",
@@ -66,10 +71,11 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "network": checkpoint.network_config.to_dict(),
         "cost": {
             "parameters": sum(p.numel() for p in checkpoint.network.parameters()),
-            "deployed_parameters": sum(layer.parameters for layer in layers),
-            "multiply_adds": sum(layer.multiply_adds for layer in layers),
+            "deployed_parameters": None if obstacle else sum(layer.parameters for layer in layers),
+            "multiply_adds": None if obstacle else sum(layer.multiply_adds for layer in layers),
             **asdict(outputs),
         },
+        "cannot_be_exported": obstacle,
         "record": None if checkpoint.record is None else _record_summary(checkpoint.record),
         "layers": [asdict(layer) for layer in layers],
     }
@@ -186,8 +192,13 @@ def _print_cost(document: dict[str, Any]) -> None:
     cost = document["cost"]
     classes, locations = len(document["spec"]["classes"]), f"{cost['locations']:,} locations"
     # Shared convolutions with a normalization per level become one convolution per level.
-    print(f"parameters              {cost['parameters']:,}, once deployed {cost['deployed_parameters']:,}")
-    print(f"multiply-adds           {cost['multiply_adds']:,} per picture")
+    if document["cannot_be_exported"]:
+        print(f"parameters              {cost['parameters']:,}")
+        print(f"cannot be exported      {document['cannot_be_exported']}")
+    else:
+        deployed = f"{cost['deployed_parameters']:,}"
+        print(f"parameters              {cost['parameters']:,}, once deployed {deployed}")
+        print(f"multiply-adds           {cost['multiply_adds']:,} per picture")
     print(f"output values           {cost['values']:,} = {locations} * ({classes} + 4 + 1)")
     print(f"with nine anchors       {cost['anchor_values']:,} = {locations} * 9 * ({classes} + 4)")
 

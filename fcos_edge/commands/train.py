@@ -92,9 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--exclude",
-        action="store_true",
-        default=None,
-        help="leave out what the data check would refuse to train on",
+        metavar="KIND,KIND",
+        type=_names,
+        help="what the data check shall leave out, not refuse: missing, unreadable, in_both, ...",
     )
 
 
@@ -146,7 +146,7 @@ def _plan(args: argparse.Namespace) -> Run:
     config = replace(config, network=replace(config.network, num_classes=len(classes)))
     return Run(
         preset, tuple(classes), tuple(args.data), config, args.weights, args.hold_out,
-        bool(args.exclude),
+        args.exclude or (),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fcos_edge.errors import UsageError
-from fcos_edge.train.assign import assign, find_matcher
+from fcos_edge.train.assign import assign, find_method
 from fcos_edge.train.config import AssignConfig
 from fcos_edge.train.targets import BACKGROUND, IGNORED, make_locations
 from tests.train import oracles_assign
@@ -22,9 +22,9 @@ def _config(method: str) -> AssignConfig:
     return AssignConfig(method=method, ranges=GRID.ranges)
 
 
-def test_find_matcher__an_unknown_name_is_answered_with_those_that_are() -> None:
+def test_find_method__an_unknown_name_is_answered_with_those_that_are() -> None:
     with pytest.raises(UsageError, match="'hungarian' is not known; choose from atss, fcos, simota, task_al"):
-        find_matcher("hungarian")
+        find_method("hungarian")
 
 
 @pytest.mark.parametrize("method", METHODS)

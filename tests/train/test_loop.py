@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from fcos_edge.errors import CheckpointError, DataError, ImageError, UsageError
+from fcos_edge.errors import CheckpointError, DataError, ImageError, TrainingError, UsageError
 from fcos_edge.train.config import AssignConfig, NetworkConfig, OptimizerConfig, TrainConfig
 from fcos_edge.train.dataset import LabelledPicture
 from fcos_edge.train.formats import read_pictures
@@ -143,3 +145,129 @@ def test_train__full_disk_is_one_line_and_keeps_the_last_state(
     # With room, the run goes on from the first epoch.
     _train(CONFIG, pictures, tmp_path)
     assert [row["epoch"] for row in _rows(tmp_path)] == [1, 2]
+
+
+def _interrupt_at(step: int, number: signal.Signals) -> Callable[[int, torch.Tensor], None]:
+    def on_step(done: int, _: torch.Tensor) -> None:
+        if done == step:
+            signal.raise_signal(number)
+
+    return on_step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_train__a_signal_is_heeded_after_the_step(
+    pictures: list[LabelledPicture], tmp_path: Path, number: signal.Signals
+) -> None:
+    straight = _train(CONFIG, pictures, tmp_path / "straight")
+
+    def interrupt(received: int, _: object) -> None:
+        assert received == number
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _train(CONFIG, pictures, tmp_path / "x", on_step=_interrupt_at(3, number))
+    finally:
+        signal.signal(number, before)
+    # The signal comes in while step 3 ends, and is heeded after step 4, the end of the second epoch of two.
+    assert torch.load(tmp_path / "x" / STATE_FILE, weights_only=True)["steps_done"] == 4
+    _assert_same(straight, _train(CONFIG, pictures, tmp_path / "x"))
+
+
+def test_train__a_signal_within_an_epoch(pictures: list[LabelledPicture], tmp_path: Path) -> None:
+    straight = _train(replace(CONFIG, batch_size=1), pictures, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        _train(
+            replace(CONFIG, batch_size=1), pictures, tmp_path / "x",
+            on_step=_interrupt_at(1, signal.SIGINT),
+        )  # fmt: skip
+    assert torch.load(tmp_path / "x" / STATE_FILE, weights_only=True)["steps_done"] == 2
+    assert not (tmp_path / "x" / METRICS_FILE).exists()
+    _assert_same(straight, _train(replace(CONFIG, batch_size=1), pictures, tmp_path / "x"))
+    # The rows are those of whole epochs, also of the one that was interrupted.
+    for row, wanted in zip(_rows(tmp_path / "x"), _rows(tmp_path / "straight"), strict=True):
+        assert {**row, "seconds": 0} == {**wanted, "seconds": 0}
+
+
+def test_train__a_loss_that_is_no_number_names_its_pictures(
+    pictures: list[LabelledPicture], tmp_path: Path
+) -> None:
+    # Weights overflow: a learning rate beyond all measure.
+    optimizer = replace(CONFIG.optimizer, name="sgd", learning_rate=1e18, clip_norm=0.0)
+    line = r"the loss is no number .* on train\d\.png, train\d\.png; lower"
+    with pytest.raises(TrainingError, match=line) as error:
+        _train(replace(CONFIG, optimizer=optimizer, epochs=5), pictures, tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+    # What was kept is from before.
+    if (tmp_path / STATE_FILE).exists():
+        state = torch.load(tmp_path / STATE_FILE, weights_only=True)
+        assert all(torch.isfinite(v).all() for v in state["loss_sums"])
+
+
+@pytest.mark.parametrize("method", ["fcos", "atss"])
+def test_train__micro_batches_make_the_same_step(
+    pictures: list[LabelledPicture], tmp_path: Path, method: str
+) -> None:
+    # Nothing in this network depends on how a batch is cut.
+    config = replace(
+        CONFIG, network=replace(CONFIG.network, convs="plain", head_norm="none"), batch_size=4, epochs=3,
+        assign=replace(CONFIG.assign, method=method),
+    )  # fmt: skip
+    curves: list[list[torch.Tensor]] = []
+    for accumulate in (1, 4):
+        curves.append([])
+        _train(
+            replace(config, accumulate=accumulate), pictures, tmp_path / str(accumulate),
+            on_step=lambda _, losses: curves[-1].append(losses),
+        )  # fmt: skip
+    # Sums in another order: float32 rounding.
+    torch.testing.assert_close(torch.stack(curves[0]), torch.stack(curves[1]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_train__mixed_precision_follows_float(
+    pictures: list[LabelledPicture], tmp_path: Path, precision: Literal["bf16", "fp16"]
+) -> None:
+    losses: dict[str, list[torch.Tensor]] = {"fp32": [], precision: []}
+    averages = {}
+    for name in ("fp32", precision):
+        averages[name] = _train(
+            replace(CONFIG, precision=name), pictures, tmp_path / name,
+            on_step=lambda _, found, into=losses[name]: into.append(found),
+        )  # fmt: skip
+    # bfloat16 has eight bits: 0.4 % a rounding, and some dozen of them one after the other.
+    wanted, found = torch.stack(losses["fp32"]), torch.stack(losses[precision])
+    torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.01)
+    assert not all(map(torch.equal, losses["fp32"], losses[precision]))  # it did compute otherwise
+    assert {p.dtype for p in averages[precision].parameters()} == {torch.float32}
+
+
+def test_train__without_average_the_weights_themselves_are_returned(
+    pictures: list[LabelledPicture], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, optimizer=replace(CONFIG.optimizer, ema_decay=0.0))
+    torch.manual_seed(0)
+    network = Fcos(config.network)
+    _assert_same(train(config, network, pictures, tmp_path, loader_workers=0), network)
+
+
+def test_train__writes_for_tensorboard(pictures: list[LabelledPicture], tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+    def after_epoch(epoch: int, average: Fcos, tracker: Tracker | None) -> dict[str, Any]:
+        assert tracker is not None
+        tracker.pictures(epoch, [np.full((8, 12, 3), (10, 20, 30), np.uint8)])
+        return {"held_out": {"AP": 0.5}}
+
+    _train(CONFIG, pictures, tmp_path, after_epoch, board=True)
+    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("epoch/held_out/AP")] == [(2, 0.5), (4, 0.5)]
+    assert [e.step for e in events.Scalars("train/boxes")] == [4]
+    encoded = np.frombuffer(events.Images("held out/0")[0].encoded_image_string, np.uint8)
+    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (8, 12, 3)
+    assert picture[0, 0].tolist() == [10, 20, 30]

@@ -72,9 +72,7 @@ def test_two_workers__learn_what_one_would(
     parts = [_part(rank, CASES[case][rank]) for rank in (0, 1)]
     found = Predictions(*(torch.cat([p[i] for p, _ in parts]).detach().requires_grad_() for i in range(3)))
     targets = Targets(*(torch.cat([t[i] for _, t in parts]) for i in range(3)))  # type: ignore[misc]
-    # One process would be divided by at least 1 where two are by at least 1 each.
-    sums = normalizers(targets, config)
-    divisors = 2 * (sums / 2).clamp(min=1)
+    divisors = mean_over_workers(normalizers(targets, config))
     losses, *gradients = _losses_and_gradients(found, targets, config, divisors)
     first, second = (result[case, name] for result in results)
     # What the processes of a run do with their losses and gradients is to take the mean.

@@ -91,7 +91,7 @@ def _curves_of_processes(config: TrainConfig, folder: Path, out: Path) -> list[l
 @pytest.mark.slow
 @pytest.mark.parametrize(("config", "most"), [(FROZEN, 1e-4), (GROUPS, 1e-4), (LIVE, 0.5)])
 def test_train__two_processes_follow_the_curve_of_one(
-    config: TrainConfig, most: float, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: TrainConfig, most: float, folder: Path, tmp_path: Path
 ) -> None:
     pictures = _pictures(folder)
     positives = []
@@ -107,8 +107,7 @@ def test_train__two_processes_follow_the_curve_of_one(
     assert one.shape == two.shape == (STEPS, 3)
     assert one[-5:].sum() < one[:5].sum()  # it learns
     worst = float(np.abs(one - two).max())
-    with capsys.disabled():
-        print(f"\n{config.network.head_norm} norm: losses differ by {worst:.2g} at most")
+    print(f"{config.network.head_norm} norm: losses differ by {worst:.2g} at most")
     # Batch statistics of half a batch are others: there only the order of magnitude is asked for.
     assert worst <= most
 

@@ -31,8 +31,8 @@ def _command(shapes: Path, out: Path, workers: int) -> list[str]:
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     return [
         sys.executable, "-m", "fcos_edge", "train", "--data", str(shapes), "--out", str(out), *settings,
-        "--preset", "smoke", "--hold-out", "3", "--epochs", "3", "--workers", str(workers), "--save-every", "1",
-        "--no-tensorboard",
+        "--preset", "smoke", "--hold-out", "3", "--epochs", "3", "--workers", str(workers),
+        "--save-every", "1", "--no-tensorboard",
     ]  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fcos_edge.errors import CheckpointError, UsageError
+from fcos_edge.train.backbones import resnet
 from fcos_edge.train.config import NetworkConfig, TrainConfig
 from fcos_edge.train.settings import with_setting
 
@@ -24,7 +26,6 @@ CONFIG = TrainConfig(NetworkConfig(3))
         ('assign.ranges=[[0,32],[32,"inf"]]', "assign.ranges", ((0.0, 32.0), (32.0, float("inf")))),
         ("loss.weight_boxes=false", "loss.weight_boxes", False),
         ("loss.boxes=iou", "loss.boxes", "iou"),
-        ("network.backbone=resnet50", "network.backbone", "resnet50"),
         ("optimizer.learning_rate=1e-4", "optimizer.learning_rate", 1e-4),
         ("augment.mosaic=1", "augment.mosaic", 1.0),
     ],
@@ -71,6 +72,11 @@ def test_with_setting__what_cannot_be(text: str, line: str) -> None:
         with_setting(CONFIG, text)
     assert line in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_with_setting__a_backbone_brings_its_own_mean_and_deviation() -> None:
+    network = with_setting(CONFIG, "network.backbone=resnet50").network
+    assert network == replace(CONFIG.network, backbone="resnet50", mean=resnet.MEAN, std=resnet.STD)
 
 
 def test_with_setting__rules_of_the_network() -> None:

@@ -1,4 +1,4 @@
-"""Which location learns which box. Adding a method is adding a file here with `ASSIGNERS`: name -> matcher.
+"""Which location learns which box. Adding a method is adding a file here with `ASSIGNERS`: name -> `Method`.
 
 B  pictures of a batch
 L  locations of all levels, P3 first, row by row
@@ -14,7 +14,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -39,19 +39,28 @@ class Matches(NamedTuple):
 Matcher = Callable[[Predictions, Truth, Locations, AssignConfig], Matches]
 
 
+class Method(NamedTuple):
+    """A matcher, and whether it looks at the predictions; where not, targets can be had before them."""
+
+    match: Matcher
+    is_looking: bool
+
+
 @torch.no_grad()
-def assign(predictions: Predictions, truth: Truth, locations: Locations, config: AssignConfig) -> Targets:
+def assign(
+    predictions: Predictions | None, truth: Truth, locations: Locations, config: AssignConfig
+) -> Targets:
     """What each location of a batch should say, by `config.method`.
 
-    predictions: distances in input pixels
+    predictions: distances in input pixels; None only for a method that does not look at them
 
     A location inside an ignore region that learns no box is IGNORED. Raises UsageError for a method that
     is not there.
     """
-    matcher = find_matcher(config.method)
+    method = find_method(config.method)
     if truth.labels.shape[1] == 0:
         return _background(truth, len(locations.xy))
-    box, quality = matcher(predictions, truth, locations, config)
+    box, quality = method.match(cast(Predictions, predictions), truth, locations, config)
     is_positive = box >= 0
     chosen = box.clamp(min=0)
     # Rows of one long table: a gather along boxes would read four indices for every location.
@@ -64,9 +73,9 @@ def assign(predictions: Predictions, truth: Truth, locations: Locations, config:
 
 
 @cache
-def find_matcher(method: str) -> Matcher:
+def find_method(method: str) -> Method:
     """Raises UsageError for a name that no file of this folder has."""
-    found: dict[str, Matcher] = {}
+    found: dict[str, Method] = {}
     for module in pkgutil.iter_modules(__path__):
         found.update(importlib.import_module(f"{__name__}.{module.name}").ASSIGNERS)
     if method not in found:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fcos_edge.train.assign import Matcher, Matches
+from fcos_edge.train.assign import Matches, Method
 from fcos_edge.train.config import AssignConfig
 from fcos_edge.train.predictions import Predictions
 from fcos_edge.train.targets import Locations, Truth
@@ -53,4 +53,4 @@ def _iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap / ((a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - overlap)
 
 
-ASSIGNERS: dict[str, Matcher] = {"atss": match}
+ASSIGNERS = {"atss": Method(match, is_looking=False)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from fcos_edge.train.assign import Matcher, Matches
+from fcos_edge.train.assign import Matches, Method
 from fcos_edge.train.config import AssignConfig
 from fcos_edge.train.predictions import Predictions
 from fcos_edge.train.targets import Locations, Truth
@@ -45,4 +45,4 @@ def match(predictions: Predictions, truth: Truth, locations: Locations, config: 
     return Matches(winners(torch.cat(places, 2), torch.cat(areas, 2), len(locations.xy)))
 
 
-ASSIGNERS: dict[str, Matcher] = {"fcos": match}
+ASSIGNERS = {"fcos": Method(match, is_looking=False)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from fcos_edge.train.assign import Matcher, Matches
+from fcos_edge.train.assign import Matches, Method
 from fcos_edge.train.config import AssignConfig
 from fcos_edge.train.overlap import iou
 from fcos_edge.train.predictions import Predictions
@@ -63,4 +63,4 @@ def match(predictions: Predictions, truth: Truth, locations: Locations, config: 
     return Matches(winners(places.gather(2, order), cheapest, len(locations.xy)))
 
 
-ASSIGNERS: dict[str, Matcher] = {"simota": match}
+ASSIGNERS = {"simota": Method(match, is_looking=True)}

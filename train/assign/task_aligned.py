@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from fcos_edge.train.assign import Matcher, Matches
+from fcos_edge.train.assign import Matches, Method
 from fcos_edge.train.config import AssignConfig
 from fcos_edge.train.predictions import Predictions
 from fcos_edge.train.targets import Locations, Truth
@@ -59,4 +59,4 @@ def match(predictions: Predictions, truth: Truth, locations: Locations, config: 
     return Matches(box, soft)
 
 
-ASSIGNERS: dict[str, Matcher] = {"task_aligned": match}
+ASSIGNERS = {"task_aligned": Method(match, is_looking=True)}
