@@ -78,6 +78,15 @@ def test_affine_view__varies_with_the_seed_alone() -> None:
     assert np.array_equal(image, before)
 
 
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_affine_view__at_scale_1_is_the_picture_or_its_mirror_image(flip: float) -> None:
+    picture = Labelled(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8), *NO_BOXES)
+    config = replace(PLAIN, scale=(1.0, 1.0), flip=flip)
+    view = affine_view(picture, (40, 50), config, np.random.default_rng(0))
+    wanted = picture.image[:, ::-1, ::-1] if flip else picture.image[..., ::-1]
+    assert np.array_equal(view.image, wanted)
+
+
 def test_draw_map__scale_and_flip() -> None:
     widths = []
     for seed in range(60):
