@@ -23,6 +23,7 @@ from fcos_edge.draw import draw_detections
 from fcos_edge.image import read_image_bgr
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.spec import ModelSpec
+from fcos_edge.train.assign import find_method
 from fcos_edge.train.check import Rule, apply, check_data
 from fcos_edge.train.checkpoint import Checkpoint, as_stored
 from fcos_edge.train.coco_figures import Evaluation, compare_with_pictures
@@ -32,6 +33,7 @@ from fcos_edge.train.loop import train
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.processes import Processes
 from fcos_edge.train.run import NO_WEIGHTS, Run
+from fcos_edge.train.schedule import BatchSchedule
 from fcos_edge.train.sharded import sharded_candidates
 from fcos_edge.train.thresholds import best_f1_thresholds
 from fcos_edge.train.torch_runtime import TorchRuntime
@@ -93,11 +95,19 @@ def read_data(run: Run, processes: Processes, say: Callable[[str], None]) -> Tra
     return processes.share(TrainingData(training, held_out, described[: len(sets)]))
 
 
-def make_network(run: Run, device: torch.device) -> Fcos:
-    """The network before training. Raises UsageError or CheckpointError for weights that cannot be had."""
+def make_network(run: Run, data: TrainingData, processes: Processes) -> Fcos:
+    """The network before training.
+
+    Raises UsageError or CheckpointError for weights that cannot be had, and for a run that could not take
+    its first step: nothing has been written yet.
+    """
+    find_method(run.config.assign.method)
+    BatchSchedule(data.training, run.config, 0, 0, processes.rank, processes.world)
     torch.manual_seed(run.config.seed)
     path = None if run.weights is None or run.weights == NO_WEIGHTS else Path(run.weights)
-    return Fcos(run.config.network, pretrained=run.weights != NO_WEIGHTS, weights_path=path).to(device)
+    return Fcos(run.config.network, pretrained=run.weights != NO_WEIGHTS, weights_path=path).to(
+        processes.device
+    )
 
 
 def train_checkpoint(

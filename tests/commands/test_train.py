@@ -94,6 +94,66 @@ def test_train__interrupted_run_goes_on(finished: Path, shapes: Path, tmp_path: 
     assert (out / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
 
 
+def test_train__resume_takes_the_runs_own_arguments(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x"
+    shutil.copytree(finished, out)
+    (out / CHECKPOINT).unlink()
+    assert main(["train", "--out", str(out), "--resume", "--seed", "3"]) == 2
+    assert "--resume takes the run's own arguments; leave out --seed" in _only_line(capsys)
+    assert main(["train", "--out", str(out), "--resume", "--workers", "0"]) == 0
+    assert (out / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "run.json: no run to resume (No such file or directory); give a run's folder"),
+        ("{", "run.json: damaged (JSONDecodeError"),
+        ("[]", "run.json: damaged (TypeError"),
+        ('{"name": "x"}', "run.json: damaged (KeyError: 'classes')"),
+    ],
+)
+def test_train__resume_without_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, line: str
+) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    assert main(["train", "--out", str(tmp_path), "--resume"]) == 2
+    assert line in _only_line(capsys)
+
+
+def test_train__a_network_that_cannot_be_exported_is_trained_all_the_same(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x"
+    settings = ["--set", "network.quality_from=distances", "--set", "loss.quality=none", "--no-tensorboard"]
+    assert main(_command(shapes, out, *settings)) == 0
+    assert "not calibrated: " in capsys.readouterr().err
+    assert load_checkpoint(out / CHECKPOINT).record is None
+    assert main(["export", str(out / CHECKPOINT), "--int8", "--out", str(tmp_path / "bundle")]) == 2
+    _only_line(capsys)
+    assert not (tmp_path / "bundle").exists()
+    assert main(["inspect", str(out / CHECKPOINT)]) == 0
+    assert "cannot be exported" in capsys.readouterr().out
+
+
+def test_train__what_the_check_refuses_can_be_excluded(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "x"
+    shutil.copytree(shapes, data)
+    (data / "train" / "train6.png").unlink()
+    assert main(_command(data, out)) == 2
+    assert "the data check refuses missing pictures (1)" in capsys.readouterr().err.splitlines()[-1]
+    assert not out.exists()
+    assert main(_command(data, out, "--exclude", "missing,colour")) == 2
+    assert "'colour' is not looked for" in capsys.readouterr().err.splitlines()[-1]
+    assert main(_command(data, out, "--exclude", "missing")) == 0
+    assert load_checkpoint(out / CHECKPOINT).metrics["training_pictures"] == 3
+
+
 @pytest.mark.parametrize(
     ("more", "line"),
     [
@@ -154,6 +214,10 @@ def test_train__broken_run_file_is_refused(
         (["--classes", "disc,disc"], "'disc,disc' is no list of different names"),
         (["--classes", "disc,"], "'disc,' is no list of different names"),
         (["--hold-out", "7"], "cannot hold out 7 of 7 pictures; hold out fewer"),
+        (["--set", "assign.method=hungarian"], "assignment 'hungarian' is not known; choose from atss,"),
+        (["--set", "epoch=3"], "setting 'epoch' is not known"),
+        (["--batch-size", "3", "--accumulate", "2"], "a batch of 3 pictures cannot be cut into 2"),
+        (["--cache", "-1"], "'-1' is no number of gigabytes"),
         (["--hold-out", "-1"], "'-1' is no whole number from 0"),
         (["--epochs", "0"], "'0' is no whole number from 1"),
         (["--data", "nowhere"], "nowhere: no such file or folder; check the path of the data set"),
@@ -169,7 +233,7 @@ def test_train__mistakes_are_one_line(
     out = tmp_path / "x"
     assert main([*_command(shapes, out), *arguments]) == 2
     assert line in _only_line(capsys)
-    assert not list(out.glob("*.safetensors"))
+    assert not out.exists()
 
 
 def test_train__out_is_a_file(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
