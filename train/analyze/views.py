@@ -8,8 +8,8 @@ x2 = x1 + width - 1, no farther than the picture's width - 1, and a side is x2 -
 that takes a pixel off every box, which costs small ones their only location. A box narrower than a pixel has
 none to begin with, and still counts as one to be recalled.
 
-Found by trying what the paper leaves open on 2,208 boxes with known figures (97.83 % recall, 6.97 % ambiguous,
-4.04 % between classes; on P4 alone 94.57, 22.80, 17.18), all of which this rule gives. Boxes with
+Found by trying what the paper leaves open on 2,208 boxes with known figures (97.83 % recall, 6.97 %
+ambiguous, 4.04 % between classes; on P4 alone 94.57, 22.80, 17.18), all of which this rule gives. Boxes with
 x2 = x1 + width give 99.1 % recall; one scale for both axes, or sides cut to whole pixels instead of rounded,
 98.0; choices counted before the range instead of after it 47.5 % ambiguous.
 """
