@@ -112,6 +112,7 @@ class AugmentConfig:
     mosaic        probability that four pictures share the view
     plain_epochs  last epochs without mosaic
     min_visible   a box of which less than this share of the area is left becomes an ignore region
+    pad_color     around pictures, RGB, 0..255
     """
 
     scale: tuple[float, float] = (0.6, 1.7)

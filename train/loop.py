@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +85,7 @@ def train(
             tracker = stack.enter_context(Tracker(out_dir, steps, first, board=board))
         interrupts = stack.enter_context(_Interrupts())
         watch = _Watch(pictures, processes, tracker, on_step)
-        source = iter(batches(loader))
+        source = stack.enter_context(closing(batches(loader)))  # its workers end with it
         began = time.monotonic()
         is_stopped = False
         while training.steps_done < steps and not is_stopped:
@@ -104,7 +104,7 @@ def train(
                 mean = (sums / ((done - 1) % per_epoch + 1)).tolist()
                 sums.zero_()
                 row: dict[str, Any] = {
-                    "epoch": epoch, "step": done, "input_hw": config.epoch_input_hw(epoch - 1),
+                    "epoch": epoch, "step": done, "input_hw": micro_batches[-1].images.shape[2:],
                     "seconds": round(time.monotonic() - began, 1), "learning_rate": rate,
                     **{f"loss_{name}": value for name, value in zip(Losses._fields, mean, strict=True)},
                 }  # fmt: skip

@@ -80,6 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes that read pictures (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--threads", metavar="N", type=positive_int,
+        help="threads that compute, where there is no GPU (default: all this process may use)",
+    )  # fmt: skip
+    parser.add_argument(
         "--cache", metavar="GB", type=_gigabytes, default=0,
         help="memory for decoded pictures (default: none)",
     )  # fmt: skip
@@ -99,17 +103,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from fcos_edge.threads import checked_threads, default_threads
     from fcos_edge.train.checkpoint import save_checkpoint
     from fcos_edge.train.pipeline import MachineOptions, make_network, read_data, train_checkpoint
     from fcos_edge.train.processes import joined
     from fcos_edge.train.run import checkpoint_file, claim_folder
 
+    torch.set_num_threads(checked_threads(args.threads or default_threads()))
     machine = MachineOptions(args.workers, args.cache, args.save_every, args.eval_every, args.board)
     with joined() as processes:
         say = note if processes.is_first else _say_nothing
         plan = _plan(args)
         data = read_data(plan, processes, say)
-        network = make_network(plan, processes.device)
+        network = make_network(plan, data, processes)
         if processes.is_first:
             claim_folder(plan, args.out)
         processes.wait()
