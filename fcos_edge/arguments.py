@@ -26,6 +26,14 @@ def fraction(text: str) -> float:
     return value
 
 
+def different_names(text: str) -> tuple[str, ...]:
+    """`a,b,c`, each once."""
+    names = tuple(name.strip() for name in text.split(","))
+    if "" in names or len(set(names)) != len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of different names, with a comma between them")
+    return names
+
+
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """`--runtime`; which names there are is for the loader to say."""
     parser.add_argument(

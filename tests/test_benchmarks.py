@@ -186,3 +186,46 @@ def test_benchmark__user_mistake_is_one_line(repo_root: Path, tmp_path: Path) ->
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "no bundle" in result.stderr
+
+
+def test_analyze_speed__times_each_part(repo_root: Path, shapes: Path, tmp_path: Path) -> None:
+    labels = shapes / "annotations" / "instances_val.json"
+    _, document = _run(repo_root, tmp_path / "x.json", "analyze_speed", "--data", labels, "--runs", 1)
+    parts = {"whole_s", "reading", "scaling", "all levels", "p4 alone", "anchors"}
+    assert set(document["figures"]) == parts
+
+
+def test_loader_speed__times_loaders_and_the_step(repo_root: Path, tmp_path: Path) -> None:
+    data = make_coco_set(tmp_path / "shapes", "train", 4)
+    _, document = _run(
+        repo_root, tmp_path / "x.json", "loader_speed", "--data", data, "--rounds", 1, "--steps", 1
+    )
+    assert len(document["figures"]) == 5
+    assert [target["limit"] for target in document["targets"]] == [2, 2]
+
+
+def test_train_speed__times_a_step_and_the_network(repo_root: Path, tmp_path: Path) -> None:
+    data = make_coco_set(tmp_path / "shapes", "train", 4)
+    _, document = _run(
+        repo_root, tmp_path / "x.json", "train_speed", "--data", data, "--preset", "smoke", "--rounds", 1,
+        "--steps", 1, "--threads", 1,
+    )  # fmt: skip
+    assert set(document["figures"]) == {"network", "training"}
+
+
+@pytest.mark.slow
+def test_ablations__trains_and_measures_each_row(repo_root: Path, tmp_path: Path) -> None:
+    data = make_coco_set(tmp_path / "shapes", "train", 4)
+    make_coco_set(data, "val", 2)
+    command = (
+        "--data", data, "--out", tmp_path / "runs", "--preset", "smoke", "--epochs", 1, "--seeds", 1,
+        "--threads", 1,
+    )  # fmt: skip
+    printed, document = _run(repo_root, tmp_path / "x.json", "ablations", *command)
+    assert len(document["figures"]) == 6
+    assert "computed from the distances" in printed
+    # What is there is measured, and not trained again.
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.safetensors")}
+    assert len(before) == 6
+    assert _run(repo_root, tmp_path / "x.json", "ablations", *command)[1]["figures"] == document["figures"]
+    assert {path: path.read_bytes() for path in before} == before

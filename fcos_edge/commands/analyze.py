@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcos_edge.arguments import add_model_options
+from fcos_edge.arguments import add_model_options, different_names
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import GateError, UsageError
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--split", metavar="S", default="val", help="which pictures (default: %(default)s)")
     parser.add_argument(
-        "--classes", metavar="A,B", type=_names,
+        "--classes", metavar="A,B", type=different_names,
         help="class names, comma between them (default: the model's, else all of the data set)",
     )  # fmt: skip
     parser.add_argument(
@@ -238,14 +238,6 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
         for name, value in options.items():
             if holds and value is not None:
                 raise UsageError(f"{name}: {reason}; leave {name} out")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """`a,b,c`, each once."""
-    names = tuple(name.strip() for name in text.split(","))
-    if "" in names or len(set(names)) != len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of different names, with a comma between them")
-    return names
 
 
 def _size_hw(text: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcos_edge.arguments import CALIBRATION_PICTURES, positive_int
+from fcos_edge.arguments import CALIBRATION_PICTURES, different_names, positive_int
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import CheckpointError, UsageError
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--preset", metavar="P", help=f"what to train (default: {DEFAULT_PRESET})")
     parser.add_argument(
-        "--classes", metavar="A,B", type=_names,
+        "--classes", metavar="A,B", type=different_names,
         help="class names, comma between them (default: the preset's, else all of the first data set)",
     )  # fmt: skip
     parser.add_argument(
@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exclude",
         metavar="KIND,KIND",
-        type=_names,
+        type=different_names,
         help="what the data check shall leave out, not refuse: missing, unreadable, in_both, ...",
     )
 
@@ -218,14 +218,6 @@ def _report(path: Path, checkpoint: Checkpoint, is_json: bool) -> None:
 
 def _say_nothing(message: str) -> None:
     """What the other processes say; the first one says it for all."""
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """`a,b,c`, each once."""
-    names = tuple(name.strip() for name in text.split(","))
-    if "" in names or len(set(names)) != len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of different names, with a comma between them")
-    return names
 
 
 def _gigabytes(text: str) -> int:
