@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fcos_edge.errors import UsageError
 from fcos_edge.train.config import AssignConfig
-from fcos_edge.train.dataset import BACKGROUND as BACKGROUND
-from fcos_edge.train.dataset import IGNORED as IGNORED
+from fcos_edge.train.data.dataset import BACKGROUND as BACKGROUND
+from fcos_edge.train.data.dataset import IGNORED as IGNORED
 
 
 class Truth(NamedTuple):
@@ -98,7 +98,6 @@ def make_locations(
 
 def centerness(ltrb: Tensor) -> Tensor:
     """sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), equation 3 of the paper; (..., 4) -> (...)."""
-    left, top, right, bottom = ltrb.clamp(min=0).unbind(-1)
-    across = torch.minimum(left, right) / torch.maximum(left, right).clamp(min=1e-6)
-    down = torch.minimum(top, bottom) / torch.maximum(top, bottom).clamp(min=1e-6)
+    near, far = ltrb.clamp(min=0).chunk(2, -1)  # left and top, right and bottom
+    across, down = (torch.minimum(near, far) / torch.maximum(near, far).clamp(min=1e-6)).unbind(-1)
     return (across * down).sqrt()

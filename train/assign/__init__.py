@@ -66,7 +66,7 @@ def assign(
     # Rows of one long table: a gather along boxes would read four indices for every location.
     row = chosen + torch.arange(len(chosen), device=box.device)[:, None] * truth.labels.shape[1]
     boxes = truth.boxes_xyxy.flatten(0, 1).index_select(0, row.flatten()).view(*row.shape, 4)
-    ltrb = torch.cat([locations.xy - boxes[..., :2], boxes[..., 2:] - locations.xy], dim=-1)
+    ltrb = torch.cat([locations.xy, -locations.xy], dim=-1) - boxes * boxes.new_tensor([1, 1, -1, -1])
     otherwise = torch.where(_in_ignored(truth, locations), IGNORED, BACKGROUND)
     labels = torch.where(is_positive, truth.labels.gather(1, chosen), otherwise)
     return Targets(labels, ltrb, torch.where(is_positive, centerness(ltrb), 0.0), quality)
