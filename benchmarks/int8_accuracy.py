@@ -20,9 +20,9 @@ from fcos_edge.bundle import read_manifest
 from fcos_edge.console import note
 from fcos_edge.detector import Detector
 from fcos_edge.errors import DataError
-from fcos_edge.train.coco_figures import ClassFigures, Evaluation
-from fcos_edge.train.evaluate import evaluate
-from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.data.formats import read_pictures
+from fcos_edge.train.evaluation.coco_figures import ClassFigures, Evaluation
+from fcos_edge.train.evaluation.evaluate import evaluate
 from fcos_edge.train.torch_runtime import open_checkpoint
 from networks import open_networks
 

@@ -30,7 +30,7 @@ from fcos_edge.loading import LoadedArtifact
 from fcos_edge.postprocess import PostProcessor
 from fcos_edge.runtime import Branch, FloatArray, IntArray, RawOutputs, UInt8Array
 from fcos_edge.spec import BRANCHES
-from fcos_edge.train.formats import read_labels
+from fcos_edge.train.data.formats import read_labels
 from networks import open_networks
 from partners import Partners, match_both_ways
 from perturbation import add_noise, flip_lowest_bit

@@ -24,7 +24,7 @@ from conditions import Table, Target, add_json, measure_conditions, report, run_
 from fcos_edge.arguments import positive_int
 from fcos_edge.console import note, track
 from fcos_edge.train.config import TrainConfig
-from fcos_edge.train.formats import class_names, read_pictures
+from fcos_edge.train.data.formats import class_names, read_pictures
 from fcos_edge.train.loader import TrainingPictures, batches, make_loader
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.presets import LITE0_320

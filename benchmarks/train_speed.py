@@ -21,7 +21,7 @@ from conditions import Table, Target, add_json, measure_conditions, report, run_
 from fcos_edge.arguments import positive_int
 from fcos_edge.console import track
 from fcos_edge.threads import default_threads
-from fcos_edge.train.formats import class_names, read_pictures
+from fcos_edge.train.data.formats import class_names, read_pictures
 from fcos_edge.train.loader import TrainingPictures, batches, make_loader
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.presets import PRESETS

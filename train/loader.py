@@ -23,14 +23,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fcos_edge.errors import FcosEdgeError, TrainingError
-from fcos_edge.train.augment import Labelled, affine_view
 from fcos_edge.train.config import AugmentConfig, TrainConfig
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.mosaic import mosaic_view
-from fcos_edge.train.picture_cache import PictureCache
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.picture_cache import PictureCache
 from fcos_edge.train.schedule import BatchSchedule, Draw, total_epochs
-from fcos_edge.train.short_side import short_side_view
 from fcos_edge.train.targets import BACKGROUND, Truth
+from fcos_edge.train.views.augment import Labelled, affine_view
+from fcos_edge.train.views.mosaic import mosaic_view
+from fcos_edge.train.views.short_side import short_side_view
 
 # Backbone and neck halve five times without a remainder; the levels above round up.
 _SIDE_MULTIPLE = 32

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fcos_edge.errors import DataError, TrainingError
 from fcos_edge.train.config import TrainConfig
-from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.loader import Batch, TrainingPictures, batches, make_loader
 from fcos_edge.train.losses import Losses
 from fcos_edge.train.model import Fcos

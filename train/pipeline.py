@@ -24,18 +24,18 @@ from fcos_edge.image import read_image_bgr
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.assign import find_method
-from fcos_edge.train.check import Rule, apply, check_data
 from fcos_edge.train.checkpoint import Checkpoint, as_stored
-from fcos_edge.train.coco_figures import Evaluation, compare_with_pictures
-from fcos_edge.train.dataset import LabelledPicture, hold_out
-from fcos_edge.train.formats import find_format, read_pictures
+from fcos_edge.train.data.check import Rule, apply, check_data
+from fcos_edge.train.data.dataset import LabelledPicture, hold_out
+from fcos_edge.train.data.formats import find_format, read_pictures
+from fcos_edge.train.evaluation.coco_figures import Evaluation, compare_with_pictures
+from fcos_edge.train.evaluation.sharded import sharded_candidates
+from fcos_edge.train.evaluation.thresholds import best_f1_thresholds
 from fcos_edge.train.loop import train
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.processes import Processes
 from fcos_edge.train.run import NO_WEIGHTS, Run
 from fcos_edge.train.schedule import BatchSchedule
-from fcos_edge.train.sharded import sharded_candidates
-from fcos_edge.train.thresholds import best_f1_thresholds
 from fcos_edge.train.torch_runtime import TorchRuntime
 from fcos_edge.train.tracking import Tracker
 

@@ -16,7 +16,7 @@ from torch.utils.data import Sampler
 
 from fcos_edge.errors import UsageError
 from fcos_edge.train.config import TrainConfig
-from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.data.dataset import LabelledPicture
 
 # Last word of a generator's seed, so that no two lots share one; a sample's own generator has three words.
 _ORDER_LOT, _SIZE_LOT = 1, 2

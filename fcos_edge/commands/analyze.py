@@ -186,8 +186,8 @@ def _range(ends: Sequence[float | None]) -> str:
 def _check(args: argparse.Namespace) -> int:
     """The data check alone, of all splits; 1 where training would refuse them."""
     from fcos_edge.errors import DataError
-    from fcos_edge.train.check import check_data
-    from fcos_edge.train.formats import find_format, read_labels
+    from fcos_edge.train.data.check import check_data
+    from fcos_edge.train.data.formats import find_format, read_labels
 
     splits = [args.split]
     if not args.data.is_file() or args.data.suffix.lower() != ".json":

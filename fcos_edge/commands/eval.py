@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from fcos_edge.detections import Detections
     from fcos_edge.detector import Detector
-    from fcos_edge.train.coco_figures import Evaluation
-    from fcos_edge.train.dataset import LabelledPicture
+    from fcos_edge.train.data.dataset import LabelledPicture
+    from fcos_edge.train.evaluation.coco_figures import Evaluation
 
 SUMMARY = "measure accuracy on labelled pictures: the COCO figures, and AP per class"
 EXTRA = "parity"  # a checkpoint needs more, and opening it says so
@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     # Cheap mistakes first: a model takes seconds to load.
     from fcos_edge.opening import open_model
-    from fcos_edge.train.coco_results import check_results_file
-    from fcos_edge.train.picture_list import is_unlabelled
+    from fcos_edge.train.data.picture_list import is_unlabelled
+    from fcos_edge.train.evaluation.coco_results import check_results_file
 
     if args.curves and not args.json:
         raise UsageError("--curves: 101 numbers a class are for programs; add --json, or leave it out")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 " give a labelled data set, or write what is found with --results FILE"
             )
         return _run_unlabelled(args)
-    from fcos_edge.train.formats import class_names
+    from fcos_edge.train.data.formats import class_names
 
     names = class_names(args.data, args.split)
     with open_model(args.model, args) as detector:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[str, ...]) -> int:
-    from fcos_edge.train.evaluate import read_split
+    from fcos_edge.train.evaluation.evaluate import read_split
 
     labelled = read_split(args.data, args.split, classes)
     found = _find(detector, labelled.pictures, classes, f"evaluating {labelled.name}")
@@ -94,8 +94,8 @@ def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[s
 
 def _run_unlabelled(args: argparse.Namespace) -> int:
     from fcos_edge.opening import open_model
-    from fcos_edge.train.coco_results import coco_results
-    from fcos_edge.train.picture_list import read_picture_list
+    from fcos_edge.train.data.picture_list import read_picture_list
+    from fcos_edge.train.evaluation.coco_results import coco_results
 
     listed = read_picture_list(args.data)
     with open_model(args.model, args) as detector:
@@ -135,14 +135,14 @@ def _check_labelled(classes: tuple[str, ...], names: Sequence[str], data: Path) 
 def _find(
     detector: Detector, pictures: Sequence[LabelledPicture], classes: tuple[str, ...], what: str
 ) -> list[Detections]:
-    from fcos_edge.train.evaluate import find_candidates, keep_classes
+    from fcos_edge.train.evaluation.evaluate import find_candidates, keep_classes
 
     return keep_classes(find_candidates(detector, pictures, what), detector.spec.classes, classes)
 
 
 def _write(path: Path, results: list[dict[str, Any]], num_pictures: int, ids: str) -> dict[str, Any]:
     """Write the file and say so; what the JSON document says of it."""
-    from fcos_edge.train.coco_results import write_results
+    from fcos_edge.train.evaluation.coco_results import write_results
 
     write_results(path, results)
     note(f"wrote {path}: {len(results)} detections in {num_pictures} pictures; {ids}")
@@ -150,7 +150,7 @@ def _write(path: Path, results: list[dict[str, Any]], num_pictures: int, ids: st
 
 
 def _print(evaluation: Evaluation) -> None:
-    from fcos_edge.train.coco_figures import FIGURES
+    from fcos_edge.train.evaluation.coco_figures import FIGURES
 
     # COCO's -1 says that there is nothing to measure.
     shown = {name: None if value < 0 else value for name, value in evaluation.figures.items()}

@@ -15,7 +15,7 @@ from fcos_edge.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from fcos_edge.train.checkpoint import Checkpoint
     from fcos_edge.train.config import TrainConfig
-    from fcos_edge.train.dataset import LabelledPicture
+    from fcos_edge.train.data.dataset import LabelledPicture
     from fcos_edge.train.run import Run
 
 SUMMARY = "train a detector on labelled pictures, from ImageNet weights to a checkpoint"
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> Run:
     """The run that the arguments describe, or the one in the folder that is to go on."""
-    from fcos_edge.train.formats import class_names
+    from fcos_edge.train.data.formats import class_names
     from fcos_edge.train.presets import PRESET_CLASSES
     from fcos_edge.train.run import Run, read_run
 

@@ -14,9 +14,9 @@ import torch
 from fcos_edge.cli import main
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from fcos_edge.train.coco_figures import FIGURES
 from fcos_edge.train.config import NetworkConfig
-from fcos_edge.train.evaluate import evaluate
+from fcos_edge.train.evaluation.coco_figures import FIGURES
+from fcos_edge.train.evaluation.evaluate import evaluate
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.torch_runtime import open_checkpoint
 from tests.coco_sets import CLASSES, SIDE, make_coco_set

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fcos_edge.runtime import FloatArray, UInt8Array
-from fcos_edge.train.augment import Labelled
+from fcos_edge.train.views.augment import Labelled
 
 # Each channel is all or nothing, so that one picture's colour is told from another's.
 COLORS_RGB = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))

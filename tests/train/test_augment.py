@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fcos_edge.runtime import FloatArray, UInt8Array
-from fcos_edge.train.augment import Labelled, affine_view, draw_map, map_of_centers, move_boxes, recolor
 from fcos_edge.train.config import FLIP_ONLY, AugmentConfig
 from fcos_edge.train.targets import IGNORED
+from fcos_edge.train.views.augment import Labelled, affine_view, draw_map, map_of_centers, move_boxes, recolor
 from tests.train.drawn import compare, draw, extent
 
 # Colours stay, so that the rectangle can be found again.

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from fcos_edge.errors import DataError, UsageError
-from fcos_edge.train.check import DataReport, Rule, apply, check_data
-from fcos_edge.train.data_report import EXAMPLES, KINDS
-from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.data.check import DataReport, Rule, apply, check_data
+from fcos_edge.train.data.data_report import EXAMPLES, KINDS
+from fcos_edge.train.data.formats import read_pictures
 from tests.coco_sets import CLASSES, Scene, draw_scenes, write_coco, write_voc, write_yolo
 
 Document = dict[str, Any]

@@ -14,16 +14,16 @@ import pytest
 
 from fcos_edge.detections import Detections
 from fcos_edge.errors import DataError
-from fcos_edge.train.coco_figures import (
+from fcos_edge.train.data.dataset import IGNORED, LabelledPicture
+from fcos_edge.train.data.formats import read_pictures
+from fcos_edge.train.evaluation.coco_figures import (
     FIGURES,
     RECALLS,
     Evaluation,
     compare_with_labels,
     compare_with_pictures,
 )
-from fcos_edge.train.coco_results import coco_results
-from fcos_edge.train.dataset import IGNORED, LabelledPicture
-from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.evaluation.coco_results import coco_results
 from tests.coco_sets import CLASSES, make_coco_set
 
 Document = dict[str, Any]

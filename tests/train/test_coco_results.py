@@ -10,7 +10,7 @@ import pytest
 
 from fcos_edge.detections import Detections
 from fcos_edge.errors import UsageError
-from fcos_edge.train.coco_results import check_results_file, coco_results, write_results
+from fcos_edge.train.evaluation.coco_results import check_results_file, coco_results, write_results
 
 
 def _two() -> Detections:

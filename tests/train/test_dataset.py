@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.dataset import LabelledPicture, check_files, hold_out
+from fcos_edge.train.data.dataset import LabelledPicture, check_files, hold_out
 
 
 def _pictures(count: int) -> list[LabelledPicture]:

@@ -12,7 +12,7 @@ from fcos_edge.detector import Detector
 from fcos_edge.errors import DataError
 from fcos_edge.runtime import Branch, RawOutputs, UInt8Array
 from fcos_edge.spec import ModelSpec
-from fcos_edge.train.evaluate import evaluate, keep_classes
+from fcos_edge.train.evaluation.evaluate import evaluate, keep_classes
 from tests.coco_sets import CLASSES, make_coco_set
 
 

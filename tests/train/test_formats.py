@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats import class_names, coco_document, find_format, formats, read_pictures
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.formats import class_names, coco_document, find_format, formats, read_pictures
 from fcos_edge.train.targets import IGNORED
 from tests.coco_sets import CLASSES, Scene, draw_scenes, write_coco, write_voc, write_yolo
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.formats import class_names, read_pictures
+from fcos_edge.train.data.formats import class_names, read_pictures
 from fcos_edge.train.targets import IGNORED
 from tests.coco_sets import CLASSES, coco_of, draw_scenes, write_pictures
 

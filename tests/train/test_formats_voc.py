@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.formats import class_names, read_labels, read_pictures
+from fcos_edge.train.data.formats import class_names, read_labels, read_pictures
 from fcos_edge.train.targets import IGNORED
 from tests.coco_sets import CLASSES, draw_scenes, voc_xml, write_pictures, write_voc
 

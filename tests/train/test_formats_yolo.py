@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.formats import class_names, read_labels, read_pictures
+from fcos_edge.train.data.formats import class_names, read_labels, read_pictures
 from tests.coco_sets import CLASSES, draw_scenes, write_pictures, write_yolo
 
 IMAGE = np.full((40, 80, 3), 128, np.uint8)

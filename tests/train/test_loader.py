@@ -17,8 +17,8 @@ import torch
 
 from fcos_edge.errors import ImageError, TrainingError
 from fcos_edge.train.config import FLIP_ONLY, AugmentConfig, NetworkConfig, TrainConfig
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.formats import read_pictures
 from fcos_edge.train.loader import Batch, Sample, TrainingPictures, batches, collate, make_loader
 from fcos_edge.train.schedule import BatchSchedule, Draw
 from fcos_edge.train.targets import BACKGROUND, IGNORED

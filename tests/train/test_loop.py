@@ -17,8 +17,8 @@ import torch
 
 from fcos_edge.errors import CheckpointError, DataError, ImageError, TrainingError, UsageError
 from fcos_edge.train.config import AssignConfig, NetworkConfig, OptimizerConfig, TrainConfig
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.formats import read_pictures
 from fcos_edge.train.loop import train
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.state import STATE_FILE

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fcos_edge.train.augment import Labelled
 from fcos_edge.train.config import AugmentConfig
-from fcos_edge.train.mosaic import mosaic_view
 from fcos_edge.train.targets import IGNORED
+from fcos_edge.train.views.augment import Labelled
+from fcos_edge.train.views.mosaic import mosaic_view
 from tests.train.drawn import compare, draw, extent
 
 PLAIN = AugmentConfig(contrast=0, brightness=0, saturation=0, pad_color=(0, 0, 0))

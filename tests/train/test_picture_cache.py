@@ -12,7 +12,7 @@ import pytest
 
 from fcos_edge.errors import ImageError
 from fcos_edge.image import read_image_bgr
-from fcos_edge.train.picture_cache import PictureCache
+from fcos_edge.train.data.picture_cache import PictureCache
 
 SIDES = (10, 20, 30, 10, 10)  # of square pictures: 300, 1200, 2700, 300, 300 bytes
 

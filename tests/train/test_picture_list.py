@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.picture_list import is_unlabelled, numbers_in_names, read_picture_list
+from fcos_edge.train.data.picture_list import is_unlabelled, numbers_in_names, read_picture_list
 from tests.coco_sets import make_coco_set
 
 COCO_LIST: dict[str, Any] = {

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fcos_edge.image import read_image_bgr
-from fcos_edge.train.picture_files import look_at_files
-from fcos_edge.train.picture_size import header_hw, picture_hw
+from fcos_edge.train.data.picture_files import look_at_files
+from fcos_edge.train.data.picture_size import header_hw, picture_hw
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
 

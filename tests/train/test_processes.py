@@ -15,8 +15,8 @@ from torch.multiprocessing.spawn import spawn
 
 from fcos_edge.errors import UsageError
 from fcos_edge.train.config import AssignConfig, NetworkConfig, OptimizerConfig, TrainConfig
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.formats import read_pictures
 from fcos_edge.train.loop import train
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.processes import Processes

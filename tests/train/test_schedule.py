@@ -10,7 +10,7 @@ import pytest
 
 from fcos_edge.errors import UsageError
 from fcos_edge.train.config import NetworkConfig, OptimizerConfig, TrainConfig
-from fcos_edge.train.dataset import LabelledPicture
+from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.schedule import BatchSchedule, Draw, epoch_batches, steps_per_epoch, total_epochs
 
 CONFIG = TrainConfig(NetworkConfig(1), batch_size=4, epochs=3)

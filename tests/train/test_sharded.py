@@ -16,12 +16,12 @@ from torch.multiprocessing.spawn import spawn
 from fcos_edge.detector import Detector
 from fcos_edge.errors import ImageError
 from fcos_edge.spec import ModelSpec
-from fcos_edge.train.coco_figures import compare_with_pictures
 from fcos_edge.train.config import NetworkConfig
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats import read_pictures
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.formats import read_pictures
+from fcos_edge.train.evaluation.coco_figures import compare_with_pictures
+from fcos_edge.train.evaluation.sharded import sharded_candidates
 from fcos_edge.train.model import Fcos
-from fcos_edge.train.sharded import sharded_candidates
 from fcos_edge.train.torch_runtime import TorchRuntime
 from tests.coco_sets import CLASSES, make_coco_set
 

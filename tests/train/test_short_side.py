@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fcos_edge.train.config import FLIP_ONLY
-from fcos_edge.train.short_side import scaled_hw, short_side_view
+from fcos_edge.train.views.short_side import scaled_hw, short_side_view
 from tests.train.drawn import compare, draw
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from fcos_edge.detections import Detections
 from fcos_edge.runtime import FloatArray, IntArray
+from fcos_edge.train.evaluation.thresholds import MIN_BOXES, best_f1, best_f1_thresholds, match
 from fcos_edge.train.targets import IGNORED
-from fcos_edge.train.thresholds import MIN_BOXES, best_f1, best_f1_thresholds, match
 from tests.train import oracles
 
 Box = tuple[float, float, float, float]

@@ -16,9 +16,9 @@ import numpy as np
 
 from fcos_edge.errors import DataError
 from fcos_edge.runtime import IntArray
-from fcos_edge.train.formats import place_of, read_labels, require_faultless
-from fcos_edge.train.labels import UNKNOWN_HW, PictureLabels
-from fcos_edge.train.picture_size import picture_hw
+from fcos_edge.train.data.formats import place_of, read_labels, require_faultless
+from fcos_edge.train.data.labels import UNKNOWN_HW, PictureLabels
+from fcos_edge.train.data.picture_size import picture_hw
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -23,7 +23,7 @@ import numpy as np
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.runtime import IntArray
 from fcos_edge.train.analyze.boxes import DoubleArray, PictureBoxes
-from fcos_edge.train.short_side import scaled_hw
+from fcos_edge.train.views.short_side import scaled_hw
 
 PAPER_SHORT_SIDE, PAPER_LONG_SIDE = 800, 1333
 # The coarsest level that the backbone itself makes; P6 and P7 round up.

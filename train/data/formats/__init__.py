@@ -19,9 +19,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.dataset import IGNORED, LabelledPicture
-from fcos_edge.train.labels import UNKNOWN_HW, Format, Labels, PictureLabels
-from fcos_edge.train.picture_size import picture_hw
+from fcos_edge.train.data.dataset import IGNORED, LabelledPicture
+from fcos_edge.train.data.labels import UNKNOWN_HW, Format, Labels, PictureLabels
+from fcos_edge.train.data.picture_size import picture_hw
 
 
 def formats() -> list[Format]:

@@ -20,8 +20,8 @@ import numpy as np
 
 from fcos_edge.errors import DataError
 from fcos_edge.sources import is_picture, list_pictures
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats import formats
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.formats import formats
 
 _TEXT_SUFFIX = ".txt"
 _COCO_PREFIX = "image_info_"

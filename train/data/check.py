@@ -1,4 +1,4 @@
-"""The data check before training: what is wrong with data sets, by the kinds of train/data_report.py.
+"""The data check before training: what is wrong with data sets, by the kinds of train/data/data_report.py.
 
 The split of the first set is the one that trains. Pictures are the same where their files' contents are.
 """
@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fcos_edge.train.data_report import DataReport, Finding, Rule, SetCounts, apply, choose_rules, firsts
-from fcos_edge.train.formats import place_of, read_labels
-from fcos_edge.train.labels import UNKNOWN_HW, Labels, PictureLabels
-from fcos_edge.train.picture_files import PictureFile, look_at_files
+from fcos_edge.train.data.data_report import DataReport, Finding, Rule, SetCounts, apply, choose_rules, firsts
+from fcos_edge.train.data.formats import place_of, read_labels
+from fcos_edge.train.data.labels import UNKNOWN_HW, Labels, PictureLabels
+from fcos_edge.train.data.picture_files import PictureFile, look_at_files
 
 __all__ = ["DataReport", "Rule", "apply", "check_data"]
 

@@ -22,7 +22,7 @@ from xml.parsers import expat
 
 from fcos_edge.errors import DataError
 from fcos_edge.sources import is_picture
-from fcos_edge.train.labels import UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
+from fcos_edge.train.data.labels import UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
 
 _MAX_PIXEL = 1 << 24  # float32 holds whole numbers up to there
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from fcos_edge.encoded import declared_hw
 from fcos_edge.errors import ImageError
 from fcos_edge.image import read_image_bgr
-from fcos_edge.train.labels import UNKNOWN_HW
+from fcos_edge.train.data.labels import UNKNOWN_HW
 
 _HEAD_BYTES = 1 << 16
 _JPEG_SIGNATURE = b"\xff\xd8\xff"

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fcos_edge.errors import DataError, UsageError
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.labels import UNKNOWN_HW
-from fcos_edge.train.picture_files import PictureFile
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.labels import UNKNOWN_HW
+from fcos_edge.train.data.picture_files import PictureFile
 
 Rule = Literal["listed", "excluded", "refused"]
 

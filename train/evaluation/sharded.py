@@ -13,8 +13,8 @@ import torch.distributed as dist
 from fcos_edge.detections import Detections
 from fcos_edge.detector import Detector
 from fcos_edge.errors import FcosEdgeError
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.evaluate import find_candidates
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.evaluation.evaluate import find_candidates
 
 
 def sharded_candidates(

@@ -18,10 +18,10 @@ from fcos_edge.detections import Detections
 from fcos_edge.detector import Detector
 from fcos_edge.errors import DataError
 from fcos_edge.image import read_image_bgr
-from fcos_edge.train.coco_figures import Evaluation, category_ids, compare_with_labels
-from fcos_edge.train.coco_results import coco_results
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats import coco_document, read_pictures
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.formats import coco_document, read_pictures
+from fcos_edge.train.evaluation.coco_figures import Evaluation, category_ids, compare_with_labels
+from fcos_edge.train.evaluation.coco_results import coco_results
 
 
 @dataclass(frozen=True)

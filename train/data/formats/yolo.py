@@ -25,8 +25,8 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from fcos_edge.errors import DataError
 from fcos_edge.sources import list_pictures
-from fcos_edge.train.labels import UNKNOWN_CLASS, UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
-from fcos_edge.train.picture_size import picture_hw
+from fcos_edge.train.data.labels import UNKNOWN_CLASS, UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
+from fcos_edge.train.data.picture_size import picture_hw
 
 _YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 _SPLITS = ("train", "val", "valid", "test")

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.dataset import LabelledPicture
-from fcos_edge.train.formats import read_pictures
-from fcos_edge.train.labels import UNKNOWN_CLASS, UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
+from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.data.formats import read_pictures
+from fcos_edge.train.data.labels import UNKNOWN_CLASS, UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
 
 MAX_PIXEL = 1 << 24  # float32 holds whole numbers up to there
 

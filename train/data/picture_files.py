@@ -17,8 +17,8 @@ from fcos_edge.encoded import is_damaged
 from fcos_edge.errors import ImageError
 from fcos_edge.image import MAX_FILE_BYTES, MAX_PIXELS, read_image_bgr
 from fcos_edge.threads import default_threads
-from fcos_edge.train.labels import UNKNOWN_HW
-from fcos_edge.train.picture_size import header_hw
+from fcos_edge.train.data.labels import UNKNOWN_HW
+from fcos_edge.train.data.picture_size import header_hw
 
 # OpenCV 5 moved getLogLevel and setLogLevel there.
 _cv2_logging: Any = getattr(cv2.utils, "logging", cv2)

@@ -17,9 +17,9 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from fcos_edge.detections import Detections
 from fcos_edge.errors import DataError
-from fcos_edge.train.coco_results import coco_results
-from fcos_edge.train.dataset import IGNORED, LabelledPicture
-from fcos_edge.train.formats.coco import read_bbox
+from fcos_edge.train.data.dataset import IGNORED, LabelledPicture
+from fcos_edge.train.data.formats.coco import read_bbox
+from fcos_edge.train.evaluation.coco_results import coco_results
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 RECALLS = tuple(i / 100 for i in range(101))

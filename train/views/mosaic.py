@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fcos_edge.train.augment import Labelled, draw_map, move_boxes, recolor, warp
 from fcos_edge.train.config import AugmentConfig
+from fcos_edge.train.views.augment import Labelled, draw_map, move_boxes, recolor, warp
 
 # Shares of the view's sides between which the centre lies: every part stays large enough for objects.
 _CENTER_RANGE = (0.3, 0.7)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fcos_edge.train.augment import Labelled, map_of_centers, move_boxes, recolor
 from fcos_edge.train.config import AugmentConfig
+from fcos_edge.train.views.augment import Labelled, map_of_centers, move_boxes, recolor
 
 
 def short_side_view(

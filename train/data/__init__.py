@@ -1,0 +1,1 @@
+"""Data sets: what the readers of `formats/` give, and what is wrong with it."""

@@ -1,0 +1,1 @@
+"""How good a detector is: COCO's figures, operating thresholds, result files."""

@@ -1,0 +1,1 @@
+"""Random views of labelled pictures: what training sees of them."""
