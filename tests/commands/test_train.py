@@ -42,6 +42,9 @@ def test_train__leaves_a_complete_checkpoint(finished: Path) -> None:
     assert checkpoint.config["seed"] == 3
     assert checkpoint.config["epochs"] == 2
     assert checkpoint.metrics["training_pictures"] == 4
+    assert {"fcos_edge", "torch", "numpy"} <= set(checkpoint.config["made_with"])
+    (data,) = checkpoint.config["made_from"]
+    assert (data["path"], data["pictures"], len(data["sha256"])) == ("shapes0", 7, 64)
     assert checkpoint.metrics["held_out"]["pictures"] == 3
     assert sum(row["boxes"] for row in checkpoint.metrics["held_out"]["classes"].values()) == 6
     assert len(checkpoint.operating_thresholds) == len(CLASSES)

@@ -271,3 +271,11 @@ def test_train__writes_for_tensorboard(pictures: list[LabelledPicture], tmp_path
     assert picture is not None
     assert picture.shape == (8, 12, 3)
     assert picture[0, 0].tolist() == [10, 20, 30]
+
+
+def test_train__batch_statistics_of_all_processes_are_for_gpus(
+    pictures: list[LabelledPicture], tmp_path: Path
+) -> None:
+    # SyncBatchNorm raises on a CPU; there the option changes nothing.
+    plain = _train(CONFIG, pictures, tmp_path / "plain")
+    _assert_same(plain, _train(replace(CONFIG, sync_norm=True), pictures, tmp_path / "sync"))
