@@ -31,7 +31,7 @@ def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _command(data: Path, out: Path, *more: str) -> list[str]:
-    smoke = ["--preset", "smoke", "--hold-out", "3", "--workers", "0"]
+    smoke = ["--preset", "smoke", "--hold-out", "3", "--workers", "0", "--threads", "1"]
     return ["train", "--data", str(data), "--out", str(out), *smoke, *more]
 
 
@@ -105,7 +105,7 @@ def test_train__resume_takes_the_runs_own_arguments(
     (out / CHECKPOINT).unlink()
     assert main(["train", "--out", str(out), "--resume", "--seed", "3"]) == 2
     assert "--resume takes the run's own arguments; leave out --seed" in _only_line(capsys)
-    assert main(["train", "--out", str(out), "--resume", "--workers", "0"]) == 0
+    assert main(["train", "--out", str(out), "--resume", "--workers", "0", "--threads", "1"]) == 0
     assert (out / CHECKPOINT).read_bytes() == (finished / CHECKPOINT).read_bytes()
 
 

@@ -37,7 +37,7 @@ def _agent(data: Path, out: Path, port: int, log: Path, *, is_host: bool) -> sub
         "--local-addr=127.0.0.1", "-m", "fcos_edge", "train", "--data", str(data), "--out", str(out),
         "--preset", "smoke", "--hold-out", "3", "--epochs", str(EPOCHS), "--workers", "0",
         "--set", "network.head_norm=none", "--set", "network.convs=plain", "--save-every", "1",
-        "--no-tensorboard",
+        "--no-tensorboard", "--threads", "1",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     with log.open("wb") as file:

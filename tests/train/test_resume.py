@@ -32,7 +32,7 @@ def _command(shapes: Path, out: Path, workers: int) -> list[str]:
     return [
         sys.executable, "-m", "fcos_edge", "train", "--data", str(shapes), "--out", str(out), *settings,
         "--preset", "smoke", "--hold-out", "3", "--epochs", "3", "--workers", str(workers),
-        "--save-every", "1", "--no-tensorboard",
+        "--save-every", "1", "--no-tensorboard", "--threads", "1",
     ]  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_train__killed_at_any_moment_goes_on_to_the_same_weights(shapes: Path, t
     for steps, delay_s, workers in ((2, 0.0, 2), (4, 0.03, 0), (3, 0.1, 1)):
         _kill_at_step(_command(shapes, killed, workers), killed, steps, delay_s)
         assert not (killed / CHECKPOINT).exists()
-    _run([sys.executable, "-m", "fcos_edge", "train", "--out", str(killed), "--resume", "--no-tensorboard"])
+    _run([sys.executable, "-m", "fcos_edge", "train", "--out", str(killed), "--resume", "--threads", "1"])
     assert (killed / CHECKPOINT).read_bytes() == (straight / CHECKPOINT).read_bytes()
     assert _rows(killed) == _rows(straight)
     assert not [path.name for path in killed.iterdir() if path.name.startswith(".")]
