@@ -54,13 +54,17 @@ def labelled_boxes(draw: st.DrawFn) -> tuple[Box, int]:
 
 @st.composite
 def pictures(draw: st.DrawFn) -> list[Picture]:
-    """A batch; some pictures have no boxes, some the same box twice, some padding in the middle."""
+    """A batch; some pictures have no boxes, some a box twice, some padding in the middle."""
     batch = []
     for _ in range(draw(st.integers(1, 3))):
         picture = draw(st.lists(labelled_boxes(), max_size=6))
         repeats, pads = draw(st.tuples(st.booleans(), st.booleans()))
         if picture and repeats:
-            picture.insert(draw(st.integers(0, len(picture))), (picture[0][0], draw(st.integers(0, 2))))
+            # The same one, or a larger one around it: they want the same locations.
+            x1, y1, x2, y2 = picture[0][0]
+            more = draw(st.sampled_from((0, 0, 3, 8)))
+            around = (x1 - more, y1 - more, x2 + more, y2 + more)
+            picture.insert(draw(st.integers(0, len(picture))), (around, draw(st.integers(0, 2))))
         if pads:
             picture.insert(draw(st.integers(0, len(picture))), PADDING)
         batch.append(picture)

@@ -46,3 +46,14 @@ def test_match__the_level_whose_squares_are_like_the_box(side: float, positives:
         near = [place for place in found if place.stride == stride]
         assert sum(abs(place.x - 128) <= stride and abs(place.y - 128) <= stride for place in near) >= count
     assert {place.stride for place in found} == set(positives)
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_match__the_larger_overlap_wins(is_first: bool) -> None:
+    # Around one centre; a square of 64 pixels around it is more like the smaller box.
+    grid = Grid((128, 128), (8, 16), ())
+    like, larger = ((28.0, 28.0, 92.0, 92.0), 0), ((24.0, 24.0, 96.0, 96.0), 1)
+    where = oracles_assign.places(grid.input_hw, grid.strides)
+    batch = [[like, larger] if is_first else [larger, like]]
+    labels = run(AssignConfig(method="atss"), grid, batch, predict([[]], where, 0)).labels[0].tolist()
+    assert labels[[place[:3] for place in where].index((60, 60, 8))] == 0
