@@ -97,8 +97,9 @@ def train(
             sums += report[:3]
             is_stopped = watch.look(_Report(done, rate, losses, report, micro_batches))
             is_epoch = done % per_epoch == 0 or done == steps
-            if is_epoch or is_stopped or done % save_every == 0:
-                watch.look_at_all()  # nothing is kept of weights that are no numbers
+            is_kept = is_epoch or is_stopped or done % save_every == 0
+            if is_kept:
+                is_stopped |= watch.look_at_all()  # nothing is kept of weights that are no numbers
             if is_epoch:
                 epoch = -(-done // per_epoch)
                 mean = (sums / ((done - 1) % per_epoch + 1)).tolist()
@@ -112,12 +113,14 @@ def train(
                     row.update(after_epoch(epoch, training.average, tracker))
                 if tracker is not None:
                     tracker.epoch(row)
-            if processes.is_first and (is_epoch or is_stopped or done % save_every == 0):
+            if is_kept and processes.is_first:
                 write_state(out_dir, config, {**training.state(), "loss_sums": sums.cpu()})
             if is_epoch:
                 began = time.monotonic()
         processes.wait()  # the others must not end while the first one writes
-    interrupts.raise_again()
+    if is_stopped or interrupts.received:
+        interrupts.raise_again()
+        raise KeyboardInterrupt  # the signal was another process's
     return training.average
 
 
@@ -152,15 +155,14 @@ class _Watch:
     def look(self, report: _Report) -> bool:
         """Whether to stop. Raises TrainingError where a loss is no number."""
         self.waiting.append(report)
+        return self._look(self.waiting.popleft()) if len(self.waiting) > self.late else False
+
+    def look_at_all(self) -> bool:
+        """As `look`, of all that are waiting."""
         is_stopped = False
-        while len(self.waiting) > self.late:
+        while self.waiting:
             is_stopped |= self._look(self.waiting.popleft())
         return is_stopped
-
-    def look_at_all(self) -> None:
-        """Raises TrainingError where a loss is no number."""
-        while self.waiting:
-            self._look(self.waiting.popleft())
 
     def _look(self, report: _Report) -> bool:
         *losses, interrupted = report.shared.tolist()
