@@ -52,3 +52,19 @@ def test_match__bad_boxes_are_told_apart() -> None:
     assert (targets.labels[0] == 1).nonzero().flatten().tolist() == [20]
     assert targets.quality is not None
     assert 0 < targets.quality[0, 20] < 1e-6
+
+
+def test_match__of_two_boxes_the_one_that_is_overlapped_more_wins() -> None:
+    # The class says the second box, and so does t: 0.8^6 against e^-14.
+    grid = Grid((64, 64), (8,), ())
+    where = oracles_assign.places(grid.input_hw, grid.strides)
+    near, wider = (16.0, 16.0, 48.0, 48.0), (16.0, 16.0, 48.0, 56.0)
+    ltrb = torch.zeros(1, len(where), 4)
+    ltrb[0, 27] = torch.tensor(oracles_assign.sides(where[27], near))
+    logits = torch.full((1, len(where), CLASSES), -14.0)
+    logits[0, 27, 1] = 5.0
+    targets = run(
+        AssignConfig(method="task_aligned", top_k=1), grid, [[(wider, 1), (near, 0)]],
+        Predictions(logits, ltrb, torch.zeros(1, len(where))),
+    )  # fmt: skip
+    assert targets.labels[0, 27] == 0
