@@ -71,11 +71,11 @@ def measure(row: Row, seed: int, out: Path, args: argparse.Namespace) -> dict[st
     """The figures on `val` of one run, which is trained first where it is not there."""
     checkpoint = out / f"{args.preset}.safetensors"
     if not checkpoint.exists():
-        settings = [word for setting in row.settings for word in ("--set", setting)]
+        settings = [word for setting in (*args.set, *row.settings) for word in ("--set", setting)]
         fcos_edge(
             "train", "--data", args.data, "--preset", args.preset, "--out", out, "--epochs", args.epochs,
-            "--hold-out", 0, "--seed", seed, "--cache", 2, "--threads", args.threads, "--no-tensorboard",
-            *settings,
+            "--batch-size", args.batch_size, "--hold-out", 0, "--seed", seed, "--cache", 2,
+            "--threads", args.threads, "--no-tensorboard", *settings,
         )  # fmt: skip
     threads = ("--threads", args.threads)
     found = json.loads(fcos_edge("eval", checkpoint, "--data", args.data, "--json", *threads))
@@ -97,6 +97,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="data set: train and val")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs")
     parser.add_argument("--preset", default="lite0-256", metavar="P", help="default: %(default)s")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of every row"
+    )
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=16, metavar="N", help="default: %(default)s"
+    )
     parser.add_argument("--epochs", type=positive_int, default=30, metavar="N", help="default: %(default)s")
     parser.add_argument("--seeds", type=positive_int, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--threads", type=positive_int, default=2, metavar="N", help="default: %(default)s")

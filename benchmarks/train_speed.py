@@ -23,6 +23,7 @@ from fcos_edge.console import track
 from fcos_edge.threads import default_threads
 from fcos_edge.train.data.formats import class_names, read_pictures
 from fcos_edge.train.loader import TrainingPictures, batches, make_loader
+from fcos_edge.train.memory import keep_freed_memory
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.presets import PRESETS
 from fcos_edge.train.processes import Processes
@@ -37,6 +38,7 @@ CACHE_BYTES = 1 << 31
 
 
 def run(args: argparse.Namespace) -> None:
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
     classes = class_names(args.data, "train")
     pictures = read_pictures(args.data, "train", classes)[: args.pictures]

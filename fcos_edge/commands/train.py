@@ -107,10 +107,12 @@ def run(args: argparse.Namespace) -> int:
 
     from fcos_edge.threads import checked_threads, default_threads
     from fcos_edge.train.checkpoint import save_checkpoint
+    from fcos_edge.train.memory import keep_freed_memory
     from fcos_edge.train.pipeline import MachineOptions, make_network, read_data, train_checkpoint
     from fcos_edge.train.processes import joined
     from fcos_edge.train.run import checkpoint_file, claim_folder
 
+    keep_freed_memory()
     torch.set_num_threads(checked_threads(args.threads or default_threads()))
     machine = MachineOptions(args.workers, args.cache, args.save_every, args.eval_every, args.board)
     with joined() as processes:
