@@ -108,7 +108,7 @@ def step(
     forget(predictions)
     targets = assign(predictions, truth, locations, config)
     divisors = mean_over_workers(normalizers(targets, loss))
-    losses = torch.stack(detection_losses(predictions, targets, locations, loss, divisors))
+    losses = torch.stack(detection_losses(predictions, targets, loss, divisors))
     losses.sum().backward()  # type: ignore[no-untyped-call]
     return targets, losses.detach()
 

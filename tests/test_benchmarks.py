@@ -229,3 +229,8 @@ def test_ablations__trains_and_measures_each_row(repo_root: Path, tmp_path: Path
     assert len(before) == 6
     assert _run(repo_root, tmp_path / "x.json", "ablations", *command)[1]["figures"] == document["figures"]
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_assign_speed__all_ways_give_the_same(repo_root: Path, tmp_path: Path) -> None:
+    _, document = _run(repo_root, tmp_path / "x.json", "assign_speed", "--pictures", 1, "--rounds", 1)
+    assert {"naive", "naive by picture", "fcos", "atss", "simota"} <= set(document["figures"])

@@ -136,7 +136,8 @@ class AssignConfig:
     method         a file in train/assign/: "fcos", "atss", "simota" or "task_aligned"
     ranges         of "fcos", per level: the largest of l, t, r, b in input pixels must lie in it
     strict_ranges  a box at a range's very end belongs to neither level; else to both
-    center_radius  in strides: only locations this near a box's centre are positive; 0: the whole box
+    center_radius  of "fcos" and "simota", in strides: only locations this near a box's centre are positive;
+                   0: the whole box
     top_k          candidates per box: of a level ("atss", 9), of all ("simota", 10; "task_aligned", 13)
     """
 

@@ -22,7 +22,7 @@ from fcos_edge.train.config import LossConfig
 from fcos_edge.train.focal import Positives, focal_sum
 from fcos_edge.train.overlap import giou_loss, iou, iou_loss
 from fcos_edge.train.predictions import Predictions
-from fcos_edge.train.targets import IGNORED, Locations, Targets
+from fcos_edge.train.targets import IGNORED, Targets
 
 
 class Losses(NamedTuple):
@@ -54,7 +54,7 @@ def mean_over_workers(sums: Tensor) -> Tensor:
 
 
 def detection_losses(
-    predictions: Predictions, targets: Targets, locations: Locations, config: LossConfig, normalizers: Tensor
+    predictions: Predictions, targets: Targets, config: LossConfig, normalizers: Tensor
 ) -> Losses:
     """The three loss terms of a batch.
 

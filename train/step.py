@@ -116,7 +116,7 @@ class Training:
         targets = assign(predictions, self._truth(batch), locations, self.config.assign)
         if shared is None:
             shared = mean_over_workers(normalizers(targets, self.config.loss))
-        return torch.stack(detection_losses(predictions, targets, locations, self.config.loss, shared))
+        return torch.stack(detection_losses(predictions, targets, self.config.loss, shared))
 
     def _locations(self, batch: Batch) -> Locations:
         height, width = batch.images.shape[2:]

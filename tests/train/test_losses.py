@@ -54,7 +54,7 @@ def _losses(predictions: Predictions, targets: Targets, config: LossConfig) -> L
     """Of raw predictions, in strides."""
     divisors = mean_over_workers(normalizers(targets, config))
     found = in_pixels(predictions, LOCATIONS, NetworkConfig(2))
-    return detection_losses(found, targets, LOCATIONS, config, divisors)
+    return detection_losses(found, targets, config, divisors)
 
 
 def _box(ltrb: list[float]) -> list[float]:
@@ -198,9 +198,9 @@ def test_detection_losses__parts_of_a_batch_add_up() -> None:
     predictions = [_predictions(seed) for seed in range(3)]
     found = Predictions(*(torch.cat([p[i] for p in predictions]) for i in range(3)))
     divisors = normalizers(joined, IMPROVED_LOSS)
-    whole = detection_losses(found, joined, LOCATIONS, IMPROVED_LOSS, divisors)
+    whole = detection_losses(found, joined, IMPROVED_LOSS, divisors)
     parts = [
-        torch.stack(detection_losses(p, target, LOCATIONS, IMPROVED_LOSS, divisors))
+        torch.stack(detection_losses(p, target, IMPROVED_LOSS, divisors))
         for p, target in zip(predictions, pictures, strict=True)
     ]
     sums = [normalizers(target, IMPROVED_LOSS) for target in pictures]
@@ -239,7 +239,7 @@ def test_first_step__class_probability_is_the_prior(convs: Literal["separable", 
     found = in_pixels(raw, locations, config)
     targets = assign(found, truth, locations, AssignConfig())
     divisors = mean_over_workers(normalizers(targets, IMPROVED_LOSS))
-    losses = detection_losses(found, targets, locations, IMPROVED_LOSS, divisors)
+    losses = detection_losses(found, targets, IMPROVED_LOSS, divisors)
     assert divisors[0] > 0
     # A positive costs 0.25 * 0.99^2 * -ln 0.01 = 1.13; thousands of negatives at 7.5e-7 each add little.
     assert 1.0 < losses.classes.item() < 1.4

@@ -10,12 +10,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from fcos_edge.train.config import IMPROVED_LOSS, PAPER_LOSS, AssignConfig, LossConfig
+from fcos_edge.train.config import IMPROVED_LOSS, PAPER_LOSS, LossConfig
 from fcos_edge.train.losses import detection_losses, mean_over_workers, normalizers
 from fcos_edge.train.predictions import Predictions
-from fcos_edge.train.targets import BACKGROUND, Targets, make_locations
+from fcos_edge.train.targets import BACKGROUND, Targets
 
-LOCATIONS = make_locations((16, 16), (8,), AssignConfig(ranges=((0, 64),)), torch.device("cpu"))
 CONFIGS = {"paper": PAPER_LOSS, "improved": IMPROVED_LOSS}
 # Of the two processes: unequal numbers of positives, and one process without any.
 CASES = {
@@ -39,7 +38,7 @@ def _part(rank: int, labels: list[int]) -> tuple[Predictions, Targets]:
 def _losses_and_gradients(
     found: Predictions, targets: Targets, config: LossConfig, divisors: Tensor
 ) -> list[Tensor]:
-    losses = torch.stack(detection_losses(found, targets, LOCATIONS, config, divisors))
+    losses = torch.stack(detection_losses(found, targets, config, divisors))
     return [losses.detach(), *torch.autograd.grad(losses.sum(), list(found))]
 
 

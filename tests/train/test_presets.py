@@ -238,10 +238,12 @@ def test_lite__sizes(size: int, name: str, input_hw: tuple[int, int]) -> None:
     assert (config.optimizer.schedule, config.optimizer.ema_decay > 0) == ("cosine", True)
 
 
-def test_lite0_320__means_what_it_did() -> None:
-    # Released checkpoints and users' runs refer to these names.
+def test_lite0_320__and_the_embedded_detectors_recipe() -> None:
     ranges = ((0.0, 32.0), (32.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, float("inf")))
-    lite0 = TrainConfig(NetworkConfig(8), input_hw=(320, 320), assign=AssignConfig(ranges=ranges))
+    lite0 = TrainConfig(
+        NetworkConfig(8), input_hw=(320, 320), assign=AssignConfig(ranges=ranges), frozen_norm=False,
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=100),
+    )  # fmt: skip
     assert PRESETS["lite0-320"] == lite0
     assert PRESETS["smoke"] == replace(lite0, epochs=1, max_images=8, batch_size=4, input_hw=(128, 128))
     optimizer = OptimizerConfig(
@@ -249,7 +251,7 @@ def test_lite0_320__means_what_it_did() -> None:
         ema_decay=0.999,
     )  # fmt: skip
     assert PRESETS["street8-lite0-320"] == replace(
-        lite0, epochs=18, small_epochs=13, batch_size=8, optimizer=optimizer
+        lite0, epochs=18, small_epochs=13, batch_size=8, optimizer=optimizer, frozen_norm=True
     )
     assert PRESET_CLASSES["street8-lite0-320"] == (
         "person", "bicycle", "car", "motorcycle", "bus", "cat", "dog", "horse",
