@@ -19,7 +19,7 @@ from fcos_edge.train.state import STATE_FILE
 from fcos_edge.train.tracking import METRICS_FILE
 from tests.coco_sets import make_coco_set
 
-EPOCHS = 40
+EPOCHS = 25
 SECONDS = 240
 
 
@@ -33,7 +33,8 @@ def _agent(data: Path, out: Path, port: int, log: Path, *, is_host: bool) -> sub
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes=1:2", "--nproc-per-node=1",
         "--max-restarts=3", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test",
-        f"--rdzv-conf=is_host={int(is_host)},join_timeout=60,last_call_timeout=3,timeout=30",
+        f"--rdzv-conf=is_host={int(is_host)},join_timeout=60,last_call_timeout=1,timeout=30,"
+        "keep_alive_interval=1,keep_alive_max_attempt=3",
         "--local-addr=127.0.0.1", "-m", "fcos_edge", "train", "--data", str(data), "--out", str(out),
         "--preset", "smoke", "--hold-out", "3", "--epochs", str(EPOCHS), "--workers", "0",
         "--set", "network.head_norm=none", "--set", "network.convs=plain", "--save-every", "1",
