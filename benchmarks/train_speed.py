@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     classes = class_names(args.data, "train")
     pictures = read_pictures(args.data, "train", classes)[: args.pictures]
     preset = PRESETS[args.preset]
-    steps = (args.rounds + 1) * args.steps
+    steps = args.rounds * args.steps + 2  # one gives the batch, one warms
     config = replace(preset, network=replace(preset.network, num_classes=len(classes)), epochs=steps)
     counts = {"pictures": len(pictures), "batch": config.batch_size, "loader workers": 1}
     counts |= {"rounds": args.rounds, "steps": args.steps}

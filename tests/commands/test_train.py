@@ -35,7 +35,7 @@ def _command(data: Path, out: Path, *more: str) -> list[str]:
     return ["train", "--data", str(data), "--out", str(out), *smoke, *more]
 
 
-def test_train__leaves_a_complete_checkpoint(finished: Path) -> None:
+def test_train__leaves_a_complete_checkpoint(finished: Path, shapes: Path) -> None:
     checkpoint = load_checkpoint(finished / CHECKPOINT)
     assert checkpoint.spec.classes == CLASSES
     assert checkpoint.network_config.num_classes == len(CLASSES)
@@ -44,7 +44,7 @@ def test_train__leaves_a_complete_checkpoint(finished: Path) -> None:
     assert checkpoint.metrics["training_pictures"] == 4
     assert {"fcos_edge", "torch", "numpy"} <= set(checkpoint.config["made_with"])
     (data,) = checkpoint.config["made_from"]
-    assert (data["path"], data["pictures"], len(data["sha256"])) == ("shapes0", 7, 64)
+    assert (data["path"], data["pictures"], len(data["sha256"])) == (shapes.name, 7, 64)
     assert checkpoint.metrics["held_out"]["pictures"] == 3
     assert sum(row["boxes"] for row in checkpoint.metrics["held_out"]["classes"].values()) == 6
     assert len(checkpoint.operating_thresholds) == len(CLASSES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -176,6 +176,15 @@ def test_train__a_signal_is_heeded_after_the_step(
     _assert_same(straight, _train(CONFIG, pictures, tmp_path / "x"))
 
 
+@pytest.fixture
+def _sigint_is_heeded() -> Iterator[None]:
+    """What a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint_is_heeded")
 def test_train__a_signal_within_an_epoch(pictures: list[LabelledPicture], tmp_path: Path) -> None:
     straight = _train(replace(CONFIG, batch_size=1), pictures, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
