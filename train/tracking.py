@@ -70,11 +70,11 @@ class Tracker:
             for name, value in _numbers(row):
                 self._board.add_scalar(f"epoch/{name}", value, row["step"])
 
-    def pictures(self, step: int, images_bgr: Sequence[UInt8Array]) -> None:
+    def pictures(self, epoch: int, images_bgr: Sequence[UInt8Array]) -> None:
         """Drawn detections, for TensorBoard."""
         if self._board is not None:
             for index, image_bgr in enumerate(images_bgr):
-                self._board.add_image(f"held out/{index}", image_bgr[..., ::-1], step, dataformats="HWC")
+                self._board.add_image(f"held out/{index}", image_bgr[..., ::-1], epoch, dataformats="HWC")
 
 
 def _numbers(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""Labelled pictures: files that must be there, and pictures held out."""
+"""Labelled pictures that are held out."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ import numpy as np
 import pytest
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.data.dataset import LabelledPicture, check_files, hold_out
+from fcos_edge.train.data.dataset import LabelledPicture, hold_out
 
 
 def _pictures(count: int) -> list[LabelledPicture]:
     empty, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     return [LabelledPicture(Path(f"{i}.png"), i, empty, none) for i in range(count)]
-
-
-def test_check_files__missing_picture(tmp_path: Path) -> None:
-    check_files([])
-    with pytest.raises(DataError, match=r"0\.png: no such picture"):
-        check_files(_pictures(1))
 
 
 def test_hold_out__splits_by_lot_and_keeps_the_order() -> None:

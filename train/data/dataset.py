@@ -37,13 +37,6 @@ class LabelledPicture:
     area_scale: float = 1.0
 
 
-def check_files(pictures: Sequence[LabelledPicture]) -> None:
-    """Raise DataError for a picture without file, which training would meet only after a while."""
-    for picture in pictures:
-        if not picture.path.is_file():
-            raise DataError(f"{picture.path}: no such picture; add it, or take it out of the annotations")
-
-
 def hold_out(
     pictures: Sequence[LabelledPicture], count: int, seed: int = 0
 ) -> tuple[list[LabelledPicture], list[LabelledPicture]]:

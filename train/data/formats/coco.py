@@ -14,13 +14,10 @@ counts; where none does (labels can be looked at without pictures) the very firs
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fcos_edge.errors import DataError
-from fcos_edge.train.data.dataset import LabelledPicture
-from fcos_edge.train.data.formats import read_pictures
 from fcos_edge.train.data.labels import UNKNOWN_CLASS, UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
 
 MAX_PIXEL = 1 << 24  # float32 holds whole numbers up to there
@@ -78,11 +75,6 @@ def read(path: Path, split: str) -> Labels:
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         what = f"{type(error).__name__}: {error}"
         raise DataError(f"{file}: not COCO annotations ({what}); mend the file") from None
-
-
-def read_coco(folder: Path, split: str, classes: Sequence[str]) -> list[LabelledPicture]:
-    """`formats.read_pictures`, under the name that it had when there was no other format."""
-    return read_pictures(folder, split, classes)
 
 
 def _read(file: Path, document: dict[str, Any]) -> Labels:
