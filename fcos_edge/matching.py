@@ -60,6 +60,29 @@ def count_unmatched(possible: BoolArray) -> int:
     return sum(not _pair(reference, possible, found_of) for reference in range(len(possible)))
 
 
+def best_pairs(possible: BoolArray, iou: FloatArray) -> list[tuple[int, int]]:
+    """Pair as many as can be, the best overlaps first: (reference, found) by ascending reference.
+
+    possible: (R, F), which pairs may be made
+    iou:      (R, F); the pair with the highest one is made first, of equal ones that with the lowest indices
+
+    Then pairs are exchanged where that makes room for one more, so that as many have a partner as
+    `count_unmatched` says. The sum of the overlaps need not be the largest that there is.
+    """
+    references, found = np.nonzero(possible)
+    found_of: dict[int, int] = {}
+    taken: set[int] = set()
+    for pair in np.argsort(-iou[references, found], kind="stable"):
+        a, b = int(references[pair]), int(found[pair])
+        if a not in found_of and b not in taken:
+            found_of[a] = b
+            taken.add(b)
+    for reference in range(len(possible)):
+        if reference not in found_of:
+            _pair(reference, possible, found_of)
+    return sorted(found_of.items())
+
+
 def _pair(reference: int, possible: BoolArray, found_of: dict[int, int]) -> bool:
     """Pair one more reference, in `found_of`; False where that makes another one lose its partner.
 

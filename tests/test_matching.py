@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcos_edge.detections import Detections
-from fcos_edge.matching import BoolArray, count_unmatched, near_pairs, pairwise_iou, partner_pairs
+from fcos_edge.matching import (
+    BoolArray,
+    best_pairs,
+    count_unmatched,
+    near_pairs,
+    pairwise_iou,
+    partner_pairs,
+)
 from fcos_edge.runtime import FloatArray
 from tests import oracles
 
@@ -155,6 +162,36 @@ def tables(draw: st.DrawFn) -> BoolArray:
 def test_count_unmatched__equals_all_permutations(possible: BoolArray) -> None:
     before = possible.copy()
     assert count_unmatched(possible) == fewest_unmatched(possible)
+    np.testing.assert_array_equal(possible, before)
+
+
+@pytest.mark.parametrize(
+    ("iou", "pairs"),
+    [
+        ([], []),  # no references
+        ([[0.9, 0.8], [0.8, 0.9]], [(0, 0), (1, 1)]),
+        ([[0.8, 0.9], [0.9, 0.8]], [(0, 1), (1, 0)]),
+        ([[0.9, 0.9], [0.9, 0.9]], [(0, 0), (1, 1)]),  # equal ones: lowest indices
+        ([[0.8, 0.9], [0, 1.0]], [(0, 0), (1, 1)]),  # the best overlap of all first
+        ([[1.0, 0.8], [0.9, 0]], [(0, 1), (1, 0)]),  # it gives way where two have partners then
+        ([[0, 0.9], [0, 0.8]], [(0, 1)]),  # no partner of two
+        ([[0, 0], [0, 0]], []),
+    ],
+)
+def test_best_pairs__table(iou: list[list[float]], pairs: list[tuple[int, int]]) -> None:
+    overlap = np.array(iou, np.float32).reshape(len(iou), -1 if iou else 0)
+    assert best_pairs(overlap > 0, overlap) == pairs
+
+
+@settings(deadline=None)
+@given(possible=tables(), seed=st.integers(0, 9))
+def test_best_pairs__as_many_as_there_can_be(possible: BoolArray, seed: int) -> None:
+    iou = np.random.default_rng(seed).random(possible.shape, np.float32)
+    before = possible.copy()
+    pairs = best_pairs(possible, iou)
+    assert len(pairs) == len(possible) - fewest_unmatched(possible)
+    assert all(possible[pair] for pair in pairs)
+    assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
     np.testing.assert_array_equal(possible, before)
 
 

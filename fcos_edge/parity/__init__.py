@@ -1,0 +1,1 @@
+"""Parity: is what runs here the detector that was trained, and what does it cost?"""

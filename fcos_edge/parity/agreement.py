@@ -1,0 +1,174 @@
+"""Whether two detectors find the same things in the same pictures.
+
+A detection with a score of at least its operating threshold is asked for a partner on the other side: same
+class, IoU of at least 0.75, a score of at least the other side's operating threshold - 0.1. The partner may
+score less, because a score just above a threshold on one side is just below it on the other. Nobody is the
+partner of two, as many as can be have one, and both sides are asked.
+
+R  detections of the reference in one picture
+F  detections found there by the detector that is compared with it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fcos_edge.detections import Detections
+
+PARTNER_IOU = 0.75
+PARTNER_MARGIN = 0.1  # how far below the other side's operating threshold a partner may score
+# The score drift of a picture that is still called the same; input noise of +-1 moves single scores so far.
+SAME_DRIFT = 0.05
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Detections of one side, asked for a partner on the other.
+
+    asked    how many there are: all that reach the operating threshold of their class
+    matched  how many of them have a partner
+    """
+
+    asked: int = 0
+    matched: int = 0
+
+    def __add__(self, other: Asked) -> Asked:
+        return Asked(self.asked + other.asked, self.matched + other.matched)
+
+    @property
+    def rate(self) -> float | None:
+        """0..1; None where nothing was asked."""
+        return self.matched / self.asked if self.asked else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "rate": self.rate}
+
+
+@dataclass(frozen=True)
+class BothWays:
+    """The same question in both directions.
+
+    reference  the reference's detections, asked for a partner among those found
+    found      those found, asked for a partner among the reference's
+    """
+
+    reference: Asked
+    found: Asked
+
+    @property
+    def both(self) -> Asked:
+        """Of both sides together."""
+        return self.reference + self.found
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name).to_dict() for name in ("reference", "found", "both")}
+
+
+@dataclass(frozen=True)
+class IouFigures:
+    """IoU of the pairs, 0.75..1; `p5`: 5 % of the pairs overlap less. None without a pair."""
+
+    p50: float | None
+    p5: float | None
+    p1: float | None
+    least: float | None
+
+
+@dataclass(frozen=True)
+class DriftFigures:
+    """Score found - score of the reference, over the pairs. None without a pair.
+
+    mean           signed: whether scores rise or fall as a whole
+    p50, p95, p99  of the absolute value
+    largest        of the absolute value
+    """
+
+    mean: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    largest: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the detections of two detectors agree over a number of pictures.
+
+    pairs    different pairs that the questions of both sides made. Both sides: pairs of the reference's
+             best detections alone would drift downwards, as whatever is chosen for being high does
+    classes  per class, by its index
+    """
+
+    pictures: int
+    detections: BothWays
+    pairs: int
+    iou: IouFigures
+    drift: DriftFigures
+    classes: tuple[BothWays, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "pictures": self.pictures,
+            "detections": self.detections.to_dict(),
+            "pairs": self.pairs,
+            "iou": asdict(self.iou),
+            "drift": asdict(self.drift),
+            "classes": [both_ways.to_dict() for both_ways in self.classes],
+        }
+
+
+@dataclass(frozen=True)
+class PictureDisagreement:
+    """One picture in which two detectors differ.
+
+    picture              its index
+    reference_unmatched  detections of the reference at its operating thresholds without a partner
+    found_unmatched      the same, of those found
+    drift                largest |score found - score of the reference| of its pairs; 0 without a pair
+    """
+
+    picture: int
+    reference_unmatched: int
+    found_unmatched: int
+    drift: float
+
+    @property
+    def unmatched(self) -> int:
+        """On both sides together."""
+        return self.reference_unmatched + self.found_unmatched
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "unmatched": self.unmatched}
+
+
+def compare_detections(
+    reference: Sequence[Detections],
+    found: Sequence[Detections],
+    reference_thresholds: Sequence[float],
+    found_thresholds: Sequence[float],
+) -> Agreement:
+    """Compare what two detectors found, picture by picture.
+
+    reference, found  all detections above the candidate threshold; index i is the same picture on both sides
+    thresholds        operating threshold of each class, of each side
+
+    Raises ValueError where pictures or classes of the two sides do not fit each other.
+    """
+    raise NotImplementedError
+
+
+def worst_pictures(
+    reference: Sequence[Detections],
+    found: Sequence[Detections],
+    reference_thresholds: Sequence[float],
+    found_thresholds: Sequence[float],
+    count: int = 10,
+) -> tuple[PictureDisagreement, ...]:
+    """The `count` pictures that differ most: by detections without a partner, then by drift, then by index.
+
+    Left out are pictures where every detection has a partner and no score drifts by 0.05 or more. Arguments
+    and errors are those of `compare_detections`.
+    """
+    raise NotImplementedError
