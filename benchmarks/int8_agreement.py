@@ -4,8 +4,8 @@
 
 ONNX Runtime and ai-edge-litert are compared with the integer simulator value by value: TFLite's integers
 as they are, ONNX Runtime's dequantized floats with the dequantized integers of the simulator, both
-exactly. OpenVINO rounds in another order and is judged beside the one-bit floor (`perturbation.py`), its
-detections by their partners (`partners.py`).
+exactly. OpenVINO rounds in another order and is judged beside the one-bit floor
+(`fcos_edge/workers/perturbation.py`), its detections by their partners (`partners.py`).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from fcos_edge.postprocess import PostProcessor
 from fcos_edge.runtime import Branch, FloatArray, IntArray, RawOutputs, UInt8Array
 from fcos_edge.spec import BRANCHES
 from fcos_edge.train.data.formats import read_labels
+from fcos_edge.workers.perturbation import add_noise, flip_lowest_bit
 from networks import open_networks
 from partners import Partners, match_both_ways
-from perturbation import add_noise, flip_lowest_bit
 from reference import Reference, open_reference
 
 EXACT_RUNTIMES = ("onnxruntime", "tflite")

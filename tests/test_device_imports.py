@@ -38,6 +38,8 @@ def device_modules(root: Path) -> list[str]:
     packages = {
         "fcos_edge": "fcos_edge",
         "fcos_edge/commands": "fcos_edge.commands",
+        "fcos_edge/parity": "fcos_edge.parity",
+        "fcos_edge/workers": "fcos_edge.workers",
         "runtimes": "fcos_edge.runtimes",
     }
     names = [

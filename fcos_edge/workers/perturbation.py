@@ -4,11 +4,10 @@ An int8 network is chaotic: one step in one early integer can move others after 
 differ anywhere differ as much as if their inputs did. So no runtime can be asked to agree better than
 the network agrees with itself.
 
-one-bit floor   mean over pictures and all logits of |logit(flipped) - logit(picture)| in the integer
-                simulator, where `flipped` is the picture with the lowest bit of one subpixel inverted.
-                The subpixel (row, column, channel) is drawn uniformly from the part of the input that
-                shows the picture; changes that die out on the way count as zero.
-noise of +-1    -1, 0 or +1, each as likely, added to every subpixel of the input, clipped to 0..255
+bit    the lowest bit of one subpixel is inverted. It is drawn uniformly from the part of the input that
+       shows the picture; changes that die out on the way count as zero. What this changes an int8 network
+       by is the *one-bit floor*
+noise  -1, 0 or +1, each as likely, added to every subpixel of the input, clipped to 0..255
 """
 
 from __future__ import annotations
@@ -17,6 +16,16 @@ import numpy as np
 
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.runtime import UInt8Array
+
+KINDS = ("bit", "noise")
+
+
+def perturb(images: UInt8Array, letterbox: Letterbox, kind: str, seed: tuple[int, ...]) -> UInt8Array:
+    """(1, H, W, 3) uint8, perturbed; the same seed gives the same picture on every machine."""
+    generator = np.random.default_rng(seed)
+    if kind == "bit":
+        return flip_lowest_bit(images, letterbox, generator)
+    return add_noise(images, generator)
 
 
 def flip_lowest_bit(images: UInt8Array, letterbox: Letterbox, generator: np.random.Generator) -> UInt8Array:
