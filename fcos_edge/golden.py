@@ -1,7 +1,7 @@
 """Golden pictures: what PyTorch and the integer simulator make of a few pictures, stored in a bundle.
 
     golden/
-      golden.json       pictures, one-bit floor, scales and zero points of the int8 outputs
+      golden.json       pictures, conventions as exported, one-bit floor, scales of the int8 outputs
       astronaut.png     a source picture, before the letterbox
       astronaut.npz     what `GoldenPicture` holds, compressed, without pickle
       LICENSE           of the source pictures
@@ -19,7 +19,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,18 @@ from fcos_edge.artifact import OutputInfo
 from fcos_edge.detections import Detections
 from fcos_edge.errors import ArtifactError, SpecError
 from fcos_edge.runtime import FloatArray, UInt8Array, reason_of
-from fcos_edge.spec import ModelSpec, check_keys, check_version
+from fcos_edge.spec import ModelSpec, check_keys, check_version, is_number
 
 FOLDER = "golden"
 INDEX_NAME = "golden.json"
 LICENSE_NAME = "LICENSE"
-GOLDEN_VERSION = (1, 0)
+GOLDEN_VERSION = (2, 0)
+# Whose operating thresholds those of every file are that has none of its own.
+REFERENCE = "reference"
 _DETECTIONS = ("candidates", "operating")
+_KEYS = {
+    "pictures", "spec", "operating_thresholds", "outputs", "record_sha256", "one_bit_floor", "is_integer",
+}  # fmt: skip
 _MAX_INDEX_BYTES = 1 << 20
 _MAX_BYTES = 1 << 28  # of one .npz file, and of what it unpacks to
 # What `_write_arrays` puts in front of an array, and nothing else: NumPy's own reader evaluates the header,
@@ -74,17 +79,26 @@ class GoldenPicture:
 class Golden:
     """All golden pictures of a bundle.
 
-    outputs        scale and zero point (0..255) of each int8 output; empty without a record
-    record_sha256  of the calibration record that the simulator ran; "" without one
-    one_bit_floor  mean change of the logits in the simulator when the lowest bit of one input value flips
-    is_integer     no layer is kept in float, so that an exact runtime is equal to the simulator
+    spec                  the conventions as exported, without provenance
+    operating_thresholds  REFERENCE -> per class; and file name -> per class, where a file has its own
+    outputs               scale and zero point (0..255) of each int8 output; empty without a record
+    record_sha256         of the calibration record that the simulator ran; "" without one
+    one_bit_floor         mean change of the logits in the simulator when the lowest bit of one input value
+                          flips
+    is_integer            no layer is kept in float, so that an exact runtime is equal to the simulator
     """
 
     pictures: tuple[GoldenPicture, ...]
+    spec: ModelSpec
+    operating_thresholds: Mapping[str, tuple[float, ...]]
     outputs: tuple[OutputInfo, ...] = ()
     record_sha256: str = ""
     one_bit_floor: float = 0.0
     is_integer: bool = True
+
+    def thresholds_of(self, file_name: str) -> tuple[float, ...]:
+        """The operating thresholds that the file was exported with."""
+        return self.operating_thresholds.get(file_name, self.operating_thresholds[REFERENCE])
 
 
 def write_golden(bundle: Path, golden: Golden, sources: Sequence[Path], license_text: str) -> None:
@@ -97,6 +111,8 @@ def write_golden(bundle: Path, golden: Golden, sources: Sequence[Path], license_
     index = {
         "version": "{}.{}".format(*GOLDEN_VERSION),
         "pictures": [picture.source_name for picture in golden.pictures],
+        "spec": replace(golden.spec, provenance={}).to_dict(),
+        "operating_thresholds": golden.operating_thresholds,
         "outputs": [vars(output) for output in golden.outputs],
         "record_sha256": golden.record_sha256,
         "one_bit_floor": golden.one_bit_floor,
@@ -106,9 +122,36 @@ def write_golden(bundle: Path, golden: Golden, sources: Sequence[Path], license_
     (folder / LICENSE_NAME).write_text(license_text, encoding="utf-8")
 
 
-def read_golden(bundle: Path, spec: ModelSpec) -> Golden:
+def read_golden(bundle: Path) -> Golden:
     """Read what `write_golden` wrote. Raises ArtifactError for anything else."""
     path = bundle / FOLDER / INDEX_NAME
+    index = _read_index(bundle, path)
+    try:
+        spec = ModelSpec.from_dict(index["spec"])
+    except SpecError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+    names, thresholds = index["pictures"], index["operating_thresholds"]
+    outputs, floor = index["outputs"], index["one_bit_floor"]
+    _require(path, isinstance(names, list) and bool(names) and all(map(_is_plain_name, names)))
+    _require(path, isinstance(thresholds, dict) and REFERENCE in thresholds)
+    _require(path, all(_is_thresholds(values, len(spec.classes)) for values in thresholds.values()))
+    _require(path, isinstance(outputs, list) and all(map(_is_output, outputs)))
+    _require(path, not outputs or [o["name"] for o in outputs] == list(spec.output_names))
+    _require(path, type(floor) in (int, float) and 0 <= floor < 1e6 and type(index["is_integer"]) is bool)
+    _require(path, isinstance(index["record_sha256"], str) and bool(index["record_sha256"]) == bool(outputs))
+    return Golden(
+        tuple(_read_picture(bundle / FOLDER, name, spec, bool(outputs)) for name in names),
+        spec,
+        {name: tuple(map(float, values)) for name, values in thresholds.items()},
+        tuple(OutputInfo(o["name"], float(o["scale"]), o["zero_point"]) for o in outputs),
+        index["record_sha256"],
+        float(floor),
+        index["is_integer"],
+    )
+
+
+def _read_index(bundle: Path, path: Path) -> dict[str, Any]:
+    """golden.json, with the right version and keys."""
     try:
         with path.open("rb") as file:
             index = json.loads(file.read(_MAX_INDEX_BYTES))
@@ -119,20 +162,16 @@ def read_golden(bundle: Path, spec: ModelSpec) -> Golden:
     except (ValueError, RecursionError):
         raise ArtifactError(f"{path}: not a JSON document; copy the bundle again") from None
     _require(path, isinstance(index, dict))
+    assert isinstance(index, dict)
+    version = index.pop("version", None)
+    if version == "1.0":
+        raise ArtifactError(f"{path}: version 1.0 does not hold the conventions; export the bundle again")
     try:
-        check_version(str(path), index.pop("version", None), GOLDEN_VERSION)
-        check_keys(str(path), index, {"pictures", "outputs", "record_sha256", "one_bit_floor", "is_integer"})
+        check_version(str(path), version, GOLDEN_VERSION)
+        check_keys(str(path), index, _KEYS)
     except SpecError as error:
         raise ArtifactError(str(error)) from None
-    names, outputs, floor = index["pictures"], index["outputs"], index["one_bit_floor"]
-    _require(path, isinstance(names, list) and bool(names) and all(map(_is_plain_name, names)))
-    _require(path, isinstance(outputs, list) and all(map(_is_output, outputs)))
-    _require(path, not outputs or [o["name"] for o in outputs] == list(spec.output_names))
-    _require(path, type(floor) in (int, float) and 0 <= floor < 1e6 and type(index["is_integer"]) is bool)
-    _require(path, isinstance(index["record_sha256"], str) and bool(index["record_sha256"]) == bool(outputs))
-    pictures = tuple(_read_picture(bundle / FOLDER, name, spec, bool(outputs)) for name in names)
-    infos = tuple(OutputInfo(o["name"], float(o["scale"]), o["zero_point"]) for o in outputs)
-    return Golden(pictures, infos, index["record_sha256"], float(floor), index["is_integer"])
+    return index
 
 
 def _to_arrays(picture: GoldenPicture) -> dict[str, Array]:
@@ -242,6 +281,12 @@ def _is_plain_name(value: object) -> bool:
     if not isinstance(value, str) or not value or not value.isprintable():
         return False
     return not set(value) & set("/\\:") and value[0] != "."
+
+
+def _is_thresholds(value: object, classes: int) -> bool:
+    if not isinstance(value, list) or len(value) != classes:
+        return False
+    return all(is_number(threshold) and 0 <= threshold <= 1 for threshold in value)
 
 
 def _is_output(value: object) -> bool:

@@ -105,7 +105,7 @@ def verify_bundle(
     ArtifactError for a damaged bundle, RuntimeUnavailableError without a runtime for any file.
     """
     manifest = read_manifest(folder)
-    golden = read_golden(folder, manifest.spec)
+    golden = read_golden(folder)
     runtimes = _runtimes_by_suffix(runtime)
     reports, skipped = [], []
     for artifact in manifest.artifacts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 from fcos_edge import golden as golden_module
 from fcos_edge.artifact import OutputInfo
-from fcos_edge.golden import LICENSE_NAME, Golden, GoldenPicture
+from fcos_edge.golden import LICENSE_NAME, REFERENCE, Golden, GoldenPicture
 from fcos_edge.image import read_image_bgr
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.postprocess import PostProcessor
@@ -81,12 +82,14 @@ def make_golden(
         candidates = postprocess(join_outputs(fp32, spec), [letterbox])[0]
         operating = candidates.filtered(operating_thresholds)
         pictures.append(GoldenPicture(source.name, images, fp32, int8, candidates, operating))
+    conventions = (replace(spec, provenance={}), {REFERENCE: operating_thresholds})
     if record is None:
-        return Golden(tuple(pictures))
+        return Golden(tuple(pictures), *conventions)
     points = {name: record.points[graph.outputs[name]] for name in spec.output_names}
     outputs = tuple(OutputInfo(name, point.scale, point.zero_point) for name, point in points.items())
     floor = float(np.mean(floors))
-    return Golden(tuple(pictures), outputs, record.sha256, floor, is_integer=not record.float_nodes)
+    is_integer = not record.float_nodes
+    return Golden(tuple(pictures), *conventions, outputs, record.sha256, floor, is_integer)
 
 
 def join_outputs(outputs: Mapping[str, FloatArray], spec: ModelSpec) -> RawOutputs:

@@ -7,6 +7,7 @@ powers of two: a float32 output and a step of it are exact.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 
 from fcos_edge.artifact import OutputInfo
 from fcos_edge.detections import Detections
-from fcos_edge.golden import Golden, GoldenPicture
+from fcos_edge.golden import REFERENCE, Golden, GoldenPicture
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.postprocess import PostProcessor
 from fcos_edge.runtime import Branch, FloatArray, RawOutputs, UInt8Array
@@ -32,10 +33,11 @@ _STRONG_ROWS = (1, 4, 6)
 def small_golden(*, is_quantized: bool = True) -> Golden:
     """Two pictures of three objects each."""
     pictures = tuple(_picture(name, seed, is_quantized) for seed, name in enumerate(SOURCE_NAMES))
+    conventions = (replace(SPEC, provenance={}), {REFERENCE: THRESHOLDS})
     if not is_quantized:
-        return Golden(pictures)
+        return Golden(pictures, *conventions)
     outputs = tuple(OutputInfo(name, *point) for name, point in POINTS.items())
-    return Golden(pictures, outputs, RECORD_SHA256, one_bit_floor=0.0)
+    return Golden(pictures, *conventions, outputs, RECORD_SHA256, one_bit_floor=0.0)
 
 
 def write_sources(folder: Path) -> list[Path]:

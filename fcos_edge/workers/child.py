@@ -158,7 +158,7 @@ class Child:
         manifest = read_manifest(Path(bundle))
         (artifact,) = (artifact for artifact in manifest.artifacts if artifact.name == file)
         path = check_files(Path(bundle), artifact)
-        golden = read_golden(Path(bundle), manifest.spec)
+        golden = read_golden(Path(bundle))
         return verify_file(path, runtime, artifact, manifest.spec, golden, threads).to_dict()
 
     def _run_picture(self, image_bgr: UInt8Array, least_score: float) -> tuple[Detections, list[float]]:

@@ -89,7 +89,7 @@ def test_golden__twice__is_the_same_and_survives_the_disk(golden: Golden, tmp_pa
         write_golden(tmp_path / folder, made, (CAT,), golden_license())
     for path in (tmp_path / "first" / "golden").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / "golden" / path.name).read_bytes()
-    read = read_golden(tmp_path / "first", detector().spec)
+    read = read_golden(tmp_path / "first")
     assert (read.outputs, read.one_bit_floor) == (golden.outputs, golden.one_bit_floor)
 
 
