@@ -11,11 +11,15 @@ F  detections found there by the detector that is compared with it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from fcos_edge.detections import Detections
+from fcos_edge.matching import BoolArray, DoubleArray, best_pairs, pairwise_iou
+from fcos_edge.runtime import FloatArray, IntArray
 
 PARTNER_IOU = 0.75
 PARTNER_MARGIN = 0.1  # how far below the other side's operating threshold a partner may score
@@ -143,6 +147,22 @@ class PictureDisagreement:
         return {**asdict(self), "unmatched": self.unmatched}
 
 
+class _Side(NamedTuple):
+    """The detections of one side that were asked: (N,) class, (N,) whether it has a partner."""
+
+    labels: IntArray
+    has_partner: BoolArray
+
+
+class _Picture(NamedTuple):
+    """One picture; iou and drift of its pairs."""
+
+    reference: _Side
+    found: _Side
+    ious: DoubleArray
+    drifts: DoubleArray
+
+
 def compare_detections(
     reference: Sequence[Detections],
     found: Sequence[Detections],
@@ -156,7 +176,20 @@ def compare_detections(
 
     Raises ValueError where pictures or classes of the two sides do not fit each other.
     """
-    raise NotImplementedError
+    pictures = list(_pair_pictures(reference, found, reference_thresholds, found_thresholds))
+    references = _count([picture.reference for picture in pictures], len(reference_thresholds))
+    founds = _count([picture.found for picture in pictures], len(found_thresholds))
+    classes = tuple(BothWays(*sides) for sides in zip(references, founds, strict=True))
+    ious = np.concatenate([np.empty(0), *(picture.ious for picture in pictures)])
+    drifts = np.concatenate([np.empty(0), *(picture.drifts for picture in pictures)])
+    iou = IouFigures(None, None, None, None)
+    drift = DriftFigures(None, None, None, None, None)
+    if len(ious):
+        iou = IouFigures(*np.percentile(ious, (50, 5, 1, 0)).tolist())
+        sizes = np.percentile(np.abs(drifts), (50, 95, 99, 100))
+        drift = DriftFigures(float(drifts.mean()), *sizes.tolist())
+    total = BothWays(sum(references, Asked()), sum(founds, Asked()))
+    return Agreement(len(pictures), total, len(ious), iou, drift, classes)
 
 
 def worst_pictures(
@@ -171,4 +204,66 @@ def worst_pictures(
     Left out are pictures where every detection has a partner and no score drifts by 0.05 or more. Arguments
     and errors are those of `compare_detections`.
     """
-    raise NotImplementedError
+    pictures = _pair_pictures(reference, found, reference_thresholds, found_thresholds)
+    differing = [
+        one
+        for index, picture in enumerate(pictures)
+        if (one := _disagreement(index, picture)).unmatched or one.drift >= SAME_DRIFT
+    ]
+    differing.sort(key=lambda one: (-one.unmatched, -one.drift, one.picture))
+    return tuple(differing[:count])
+
+
+def _pair_pictures(
+    reference: Sequence[Detections],
+    found: Sequence[Detections],
+    reference_thresholds: Sequence[float],
+    found_thresholds: Sequence[float],
+) -> Iterator[_Picture]:
+    _require_equal("pictures", len(reference), len(found))
+    _require_equal("classes", len(reference_thresholds), len(found_thresholds))
+    # As `Detections.filtered` compares: in float32.
+    operating = [np.array(sides, np.float32) for sides in (reference_thresholds, found_thresholds)]
+    partner = [[t - PARTNER_MARGIN for t in sides] for sides in (reference_thresholds, found_thresholds)]
+    for two in zip(reference, found, strict=True):
+        # Whatever is asked is a possible partner too, so the same detections serve both directions.
+        ours, theirs = (side.filtered(limits) for side, limits in zip(two, partner, strict=True))
+        yield _pair_picture(ours, theirs, *operating)
+
+
+def _pair_picture(
+    ours: Detections, theirs: Detections, our_thresholds: FloatArray, their_thresholds: FloatArray
+) -> _Picture:
+    """ours, theirs: R and F possible partners; thresholds: (classes,) float32"""
+    iou = pairwise_iou(ours.boxes_xyxy, theirs.boxes_xyxy)  # [R, F]
+    possible = (ours.labels[:, None] == theirs.labels) & (iou >= PARTNER_IOU)
+    (rows,) = (ours.scores >= our_thresholds[ours.labels]).nonzero()
+    (columns,) = (theirs.scores >= their_thresholds[theirs.labels]).nonzero()
+    there = [(int(rows[a]), b) for a, b in best_pairs(possible[rows], iou[rows])]
+    back = [(a, int(columns[b])) for b, a in best_pairs(possible[:, columns].T, iou[:, columns].T)]
+    first, second = np.array(sorted({*there, *back}), np.int64).reshape(-1, 2).T
+    return _Picture(
+        _Side(ours.labels[rows], np.isin(rows, [a for a, _ in there])),
+        _Side(theirs.labels[columns], np.isin(columns, [b for _, b in back])),
+        iou[first, second].astype(np.float64),
+        theirs.scores[second].astype(np.float64) - ours.scores[first],
+    )
+
+
+def _count(sides: Sequence[_Side], num_classes: int) -> list[Asked]:
+    """Per class, over all pictures."""
+    labels = np.concatenate([np.empty(0, np.int64), *(side.labels for side in sides)])
+    has_partner = np.concatenate([np.empty(0, np.bool_), *(side.has_partner for side in sides)])
+    asked = np.bincount(labels, minlength=num_classes)
+    matched = np.bincount(labels[has_partner], minlength=num_classes)
+    return [Asked(*counts) for counts in zip(asked.tolist(), matched.tolist(), strict=True)]
+
+
+def _disagreement(index: int, picture: _Picture) -> PictureDisagreement:
+    ours, theirs = (int((~side.has_partner).sum()) for side in (picture.reference, picture.found))
+    return PictureDisagreement(index, ours, theirs, float(np.abs(picture.drifts).max(initial=0)))
+
+
+def _require_equal(what: str, reference: int, found: int) -> None:
+    if reference != found:
+        raise ValueError(f"agreement: the reference has {reference} {what}, the other side {found}")
