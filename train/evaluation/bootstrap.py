@@ -20,7 +20,6 @@ from fcos_edge.train.evaluation.coco_matches import MATCH_IOUS, ClassMatches
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)  # to the last bit those of COCO's evaluators
 INTERVAL_PERCENT = (2.5, 97.5)
-DRAWS = 1000
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -42,7 +41,7 @@ def average_precision(matches: ClassMatches, weights: IntArray | None = None) ->
     """
     if weights is None:
         weights = np.ones(len(matches.boxes), np.int64)
-    return resampled_ap(matches, weights[None])[0]
+    return np.asarray(resampled_ap(matches, weights[None])[0])
 
 
 def resampled_ap(matches: ClassMatches, weights: IntArray) -> DoubleArray:
@@ -104,7 +103,7 @@ class Resamples:
 
 
 def resample(
-    matches: Sequence[ClassMatches], thresholds: Sequence[float], draws: int = DRAWS, seed: int = 0
+    matches: Sequence[ClassMatches], thresholds: Sequence[float], draws: int, seed: int
 ) -> Resamples:
     """Draw the pictures `draws` times.
 

@@ -168,4 +168,4 @@ def _pairwise(found_xywh: DoubleArray, truth_xywh: DoubleArray, *, is_crowd: boo
     whole = np.broadcast_to(a[..., 2] * a[..., 3], shared.shape)
     if not is_crowd:
         whole = whole + b[..., 2] * b[..., 3] - shared
-    return np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
+    return np.asarray(np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0))
