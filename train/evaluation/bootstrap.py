@@ -28,10 +28,9 @@ _AT_ONCE = 1 << 20  # detections times draws: their weights fill 4 MB
 
 def draw_pictures(pictures: int, draws: int, seed: int) -> IntArray:
     """(R, P) int64: how often each picture comes in each draw of P pictures; the same for the same seed."""
-    if pictures == 0:
-        return np.zeros((draws, 0), np.int64)
     chosen = np.random.default_rng(seed).integers(pictures, size=(draws, pictures))
-    return np.stack([np.bincount(row, minlength=pictures) for row in chosen]).astype(np.int64)
+    counts = [np.bincount(row, minlength=pictures) for row in chosen]
+    return np.array(counts, np.int64).reshape(draws, pictures)
 
 
 def average_precision(matches: ClassMatches, weights: IntArray | None = None) -> DoubleArray:
