@@ -8,29 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from fcos_edge import __version__
+from fcos_edge.conditions import measure_conditions as conditions_here
 from fcos_edge.console import print_table
 from fcos_edge.cpu import detect_cpu
 from fcos_edge.errors import FcosEdgeError
-from fcos_edge.threads import default_threads
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
-_CPUINFO = Path("/proc/cpuinfo")
-_PACKAGES = (
-    "numpy", "opencv-python-headless", "torch", "onnxruntime", "openvino", "ai-edge-litert",
-    "faster-coco-eval",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,29 +65,20 @@ def measure_conditions(threads: int, counts: Mapping[str, int]) -> dict[str, Any
 
     counts: what was counted: pictures, rounds, runs
     """
+    told = conditions_here(threads)
     return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": _commit(),
-        "cpu": cpu_model(),
+        "date": told["date"],
+        "commit": told.get("commit", "unknown"),
+        "cpu": told["cpu"],
         "vnni": has_vnni(),
-        "cores": default_threads(),
+        "cores": told["cores"],
         # Above the cores, somebody else was computing too, and times mean little.
-        "load_before": round(os.getloadavg()[0], 1),
-        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "load_before": told["load_before"],
+        "system": told["system"],
         "threads": threads,
         **counts,
-        "versions": {"fcos-edge": __version__, **_versions()},
+        "versions": told["versions"],
     }
-
-
-def cpu_model() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        lines = [line.partition(":") for line in _CPUINFO.read_text().splitlines()]
-    except OSError:
-        lines = []
-    names = [value.strip() for key, _, value in lines if key.strip() == "model name"]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def has_vnni() -> bool:
@@ -149,32 +129,6 @@ def run_as_script(parser: argparse.ArgumentParser, run: Callable[[argparse.Names
     except FcosEdgeError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-
-
-def _commit() -> str:
-    """The checkout's commit, and whether tracked files differ from it; "unknown" outside a checkout."""
-    head = _git("rev-parse", "--short=12", "HEAD")
-    if not head:
-        return "unknown"
-    return f"{head} with local changes" if _git("status", "--porcelain", "--untracked-files=no") else head
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(REPO_ROOT), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _plain(value: object) -> str:

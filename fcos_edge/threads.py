@@ -35,14 +35,25 @@ def checked_threads(threads: int | None) -> int:
 
 def default_threads() -> int:
     """The cores that this process may run on, and no more than its container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = container_cores()
+    # Half a core more is one thread more: throttling it costs less than leaving it idle.
+    cores = affinity_cores() if quota is None else min(affinity_cores(), round(quota + 1e-9))
+    return max(1, cores)
+
+
+def affinity_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def container_cores() -> float | None:
+    """The CPU quota of this process's container, in cores; None where there is none."""
     for names in _QUOTA_FILES:
         try:
-            quota = _quota_cores(" ".join((_CGROUP / name).read_text() for name in names))
+            return _quota_cores(" ".join((_CGROUP / name).read_text() for name in names))
         except (OSError, ValueError, ZeroDivisionError):
             continue
-        cores = cores if quota is None else min(cores, quota)
-    return max(1, cores)
+    return None
 
 
 class SharedCores:
@@ -85,10 +96,7 @@ class SharedCores:
 SHARED_CORES = SharedCores()
 
 
-def _quota_cores(cpu_max: str) -> int | None:
-    """Whole cores of a cgroup's "quota period", microseconds, None where it has no limit.
-
-    Half a core more is one thread more: throttling it costs less than leaving it idle.
-    """
+def _quota_cores(cpu_max: str) -> float | None:
+    """The cores of a cgroup's "quota period", microseconds, None where it has no limit."""
     quota, period = cpu_max.split()
-    return None if quota in ("max", "-1") else round(int(quota) / int(period) + 1e-9)
+    return None if quota in ("max", "-1") else int(quota) / int(period)
