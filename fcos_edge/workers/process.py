@@ -26,16 +26,22 @@ class WorkerError(Exception):
     """What became of a worker: one line."""
 
 
+class LostWorkerError(WorkerError):
+    """It crashed, ended or was ended; no other call may follow."""
+
+
 class Worker:
     """A child process (child.py), from the first `call` to `close`."""
 
-    def __init__(self, python: str = sys.executable, timeout_s: float = TIMEOUT_S) -> None:
-        """python: an interpreter that has fcos-edge; timeout_s: of each answer."""
+    def __init__(
+        self, python: str = sys.executable, timeout_s: float = TIMEOUT_S, module: str = _CHILD
+    ) -> None:
+        """python: an interpreter that has fcos-edge; timeout_s: of each answer; module: that it runs."""
         self._timeout_s = timeout_s
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         self._unread = b""
         self._process = subprocess.Popen(
-            [python, "-m", _CHILD],
+            [python, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -47,15 +53,15 @@ class Worker:
     def call(self, op: str, **arguments: Any) -> dict[str, Any]:
         """The answer of operation `op`.
 
-        Raises WorkerError where the child refuses, crashes or does not answer in time; after the last two
-        it is gone.
+        Raises WorkerError where the child refuses, LostWorkerError where it crashes or does not answer in
+        time.
         """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"op": op, **arguments}).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:  # it is gone, and so is its end of the pipe
-            raise WorkerError(self._why_ended()) from None
+            raise LostWorkerError(self._why_ended()) from None
         answer = json.loads(self._read_line())
         if "error" in answer:
             raise WorkerError(answer["error"])
@@ -91,10 +97,10 @@ class Worker:
             while b"\n" not in self._unread:
                 if not selector.select(max(0.0, end - time.monotonic())):
                     self._process.kill()
-                    raise WorkerError(f"did not answer for {self._timeout_s:g} s and was ended")
+                    raise LostWorkerError(f"did not answer for {self._timeout_s:g} s and was ended")
                 block = os.read(descriptor, 1 << 20)
                 if not block:
-                    raise WorkerError(self._why_ended())
+                    raise LostWorkerError(self._why_ended())
                 self._unread += block
         line, _, self._unread = self._unread.partition(b"\n")
         return line
