@@ -103,6 +103,10 @@ class RuntimeFile(Protocol):
     # `platform.machine()` of the computers where it comes first.
     FIRST_ON: Sequence[str]
 
+    def devices(self) -> Sequence[str]:
+        """What `LoadOptions.device` may name on this computer, as far as the package tells; imports it."""
+        ...
+
     def load(self, path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> Runtime:
         """Raises ArtifactError for a file that it cannot run, RuntimeUnavailableError for a device."""
         ...

@@ -30,6 +30,13 @@ LIMITED_SPINNING = {"session.intra_op.spin_duration_us": "500", "session.force_s
 _LOG_FATAL = 4
 
 
+def devices() -> tuple[str, ...]:
+    """The installed build's execution providers: `CPU`, `CUDA`, ..."""
+    import onnxruntime
+
+    return tuple(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
+
+
 def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> OnnxRuntime:
     """`options.device` is an execution provider's name, `CUDA` or `CUDAExecutionProvider`."""
     with importing("onnxruntime", REQUIREMENT):

@@ -40,6 +40,11 @@ def shared_core() -> Any:
     return openvino.Core()
 
 
+def devices() -> tuple[str, ...]:
+    """`CPU`, `GPU`, ..."""
+    return tuple(shared_core().available_devices)
+
+
 def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> OpenVinoRuntime:
     """`options.device` is an OpenVINO device name: `CPU`, `GPU`, `NPU`, `AUTO`, ..."""
     with importing("openvino", REQUIREMENT):

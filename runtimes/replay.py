@@ -87,6 +87,11 @@ def save_recording(path: Path, spec: ModelSpec, info: ArtifactInfo, recordings: 
     np.savez(path, **arrays)
 
 
+def devices() -> tuple[str, ...]:
+    """None: nothing is computed."""
+    return ()
+
+
 def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> ReplayRuntime:
     """Read what `save_recording` wrote; device and threads change nothing.
 

@@ -26,6 +26,11 @@ _FIRST_WITH_NUMPY_2 = (2, 18)
 _WITH_KNOWN_XNNPACK = (2, 14)
 
 
+def devices() -> tuple[str, ...]:
+    """XNNPACK; delegates are libraries anywhere."""
+    return ("CPU",)
+
+
 def load(path: Path, spec: ModelSpec, info: ArtifactInfo, options: LoadOptions) -> TfliteRuntime:
     """`options.device` is the path of a delegate's shared library; None or `CPU` is XNNPACK.
 
