@@ -129,7 +129,7 @@ def open_artifact(
     manifest_spec, content = None, ""
     if path.is_dir():
         folder = path
-        artifact, runtime_name, manifest_spec = _choose_from_bundle(folder, runtimes, file_precision)
+        artifact, runtime_name, manifest_spec = choose_from_bundle(folder, runtimes, file_precision)
         path = check_files(folder, artifact)
         content = artifact.content
     else:
@@ -165,10 +165,10 @@ def _read_document(path: Path, runtime: RuntimeFile) -> tuple[ModelSpec, Artifac
         raise SpecError(f"{path}: {error}") from None
 
 
-def _choose_from_bundle(
+def choose_from_bundle(
     folder: Path, runtimes: dict[str, RuntimeFile], precision: str | None
 ) -> tuple[ManifestArtifact, str, ModelSpec]:
-    """The best artifact for an installed runtime; that runtime; the manifest's spec."""
+    """The best artifact for an installed one of `runtimes`; that runtime; the manifest's spec."""
     manifest = read_manifest(folder)
     fitting = [a for a in manifest.artifacts if precision in (None, a.precision)]
     readable = [

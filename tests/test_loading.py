@@ -79,7 +79,7 @@ def choose(
         (folder / item.name).write_bytes(item.name.encode())
         entries.append(ManifestArtifact((describe_file(folder / item.name),), item.format, item.precision))
     write_manifest(folder, Manifest(SPEC, tuple(entries)))
-    path, name, _ = loading._choose_from_bundle(folder, {n: find_runtime(n) for n in names}, precision)
+    path, name, _ = loading.choose_from_bundle(folder, {n: find_runtime(n) for n in names}, precision)
     return path.name, name
 
 
