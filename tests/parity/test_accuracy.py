@@ -181,3 +181,8 @@ def test_to_dict__is_json() -> None:
         "boxes": 0, "AP": -1.0, "AP50": -1.0, "hits": 0, "detections": reference.classes[2].detections,
         "recall": None, "miss_rate": None, "precision": 0.0,
     }  # fmt: skip
+
+
+def test_difference__of_less_than_is_written_has_no_sign() -> None:
+    document = Difference(-1e-9, (-1e-9, 0.25)).to_dict()
+    assert json.dumps(document) == '{"value": 0.0, "interval_95": [0.0, 0.25]}'

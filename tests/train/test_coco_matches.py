@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fcos_edge.detections import Detections
 from fcos_edge.train.evaluation.coco_matches import MATCH_IOUS, match_boxes, match_split
+from fcos_edge.train.evaluation.evaluate import LabelledSplit
 from tests.train.oracles_coco import match_one_by_one
 from tests.train.random_splits import CATEGORY_IDS, CLASSES, random_split
 
 BOX = [0.0, 0.0, 10.0, 10.0]
 HALF = [0.0, 0.0, 10.0, 5.0]  # IoU with BOX exactly 0.5
 MOST = [0.0, 0.0, 10.0, 8.0]  # 0.8
+NEXT = [5.0, 0.0, 10.0, 10.0]
 FAR = [50.0, 50.0, 10.0, 10.0]
 
 
@@ -28,6 +31,8 @@ FAR = [50.0, 50.0, 10.0, 10.0]
         ([BOX, BOX], [BOX], [], "x-", "xx", "x-"),  # a box is taken once, by the first
         ([BOX, BOX], [BOX, BOX], [], "xx", "xx", "xx"),
         ([MOST, BOX], [BOX, HALF], [], "xx", "xx", "x-"),  # the first takes the better one
+        # Of two boxes with the same IoU the later one is taken, and the next comer is left without.
+        ([[2.5, 0.0, 10.0, 10.0], NEXT], [BOX, NEXT], [], "x-", "xx", "-x"),
         ([BOX, BOX, FAR], [], [BOX], "---", "--x", "---"),  # a crowd takes as many as come
         ([BOX, BOX], [BOX], [BOX], "x-", "x-", "x-"),  # a box goes before a crowd
         ([HALF], [], [[0.0, 0.0, 100.0, 100.0]], "-", "-", "-"),  # of crowds the part inside counts
@@ -86,6 +91,21 @@ def test_match_split__holds_each_detection_once(seed: int) -> None:
             entry["category_id"] == CATEGORY_IDS[label] and entry["image_id"] in kept and not entry["iscrowd"]
             for entry in labelled.document["annotations"]
         )
+
+
+def test_match_split__an_iou_at_the_threshold_falls_on_the_evaluator_s_side() -> None:
+    # Half the box: float32 rounds the width up to 10, and only then the IoU is 0.5.
+    found = Detections(np.array([[0.006, 0, 10.006, 10]], np.float32), np.ones(1, np.float32), np.array([0]))
+    document = {
+        "images": [{"id": 1}], "categories": [{"id": 1, "name": "square"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 10], "iscrowd": 0}],
+    }  # fmt: skip
+    pictures, _ = random_split(0, pictures=1)
+    picture = replace(pictures.pictures[0], image_id=1)
+    labelled = LabelledSplit("half", (picture,), ("square",), document)
+    (matches,) = match_split(labelled, [found])
+    assert matches.is_hit[:2, 0].tolist() == [True, False]
+    assert labelled.compare([found]).figures["AP50"] == pytest.approx(1)
 
 
 def test_match_split__nothing_found() -> None:
