@@ -24,10 +24,13 @@ from fcos_edge.parity.moments import Moments, join, moments_of, stack
 from fcos_edge.runtime import FloatArray
 from fcos_edge.spec import BRANCHES, ModelSpec
 
-# Of the branch's spread. A channel that hardly varies (a class that is nowhere in the data, a level without
-# boxes) cannot be judged by its own spread: int8 shares one step among an output's channels, up to a tenth
-# of the branch's spread, and a constant channel is off by part of a step.
+# What hardly varies cannot be judged by its own spread: whatever rounds it goes by its range.
+# Of the branch's spread. A class that is nowhere in the data, or a level without boxes, shares its int8 step
+# with channels that do vary.
 SPREAD_FLOOR = 0.25
+# Of the branch's largest absolute value, four steps of an int8 range. A network that is hardly trained gives
+# every location nearly the same logits; the rounding of a float16 bias is more than their spread.
+RANGE_FLOOR = 1 / 64
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,12 @@ class OutputDifference:
     correlation       Pearson's; of two constants 1, of a constant and something else 0
     worst_shift       channel with the largest |mean| in units of its spread, floored; the value is signed
     worst_difference  channel with the largest mean_abs in units of its spread, floored
+    is_flat           the spread is below that floor, so that the correlation says nothing
     has_nan           something found is not finite where the reference is; figures are then NaN or infinite
 
-    floored: a spread counts at least as SPREAD_FLOOR of that of the branch over all levels and channels.
-    Divided by the spread of a branch that is constant as a whole, a difference is infinite, and none is 0.
+    floored: a spread counts at least as SPREAD_FLOOR of that of the branch over all levels and channels, and
+    as RANGE_FLOOR of the branch's largest absolute value. Of a branch that is 0 everywhere, any difference is
+    infinite.
     """
 
     name: str
@@ -78,6 +83,7 @@ class OutputDifference:
     correlation: float
     worst_shift: WorstChannel
     worst_difference: WorstChannel
+    is_flat: bool
     has_nan: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,7 +138,8 @@ class RawDifferences:
     def _figures(self) -> Iterator[OutputDifference]:
         for branch, moments in self._moments.items():
             per_channel = join(moments)  # [C]
-            floor = SPREAD_FLOOR * float(join(per_channel).spread)
+            total = join(per_channel)
+            floor = max(SPREAD_FLOOR * float(total.spread), RANGE_FLOOR * float(total.max_reference))
             yield _difference(branch, per_channel, floor)
             for level, name in enumerate(self._spec.level_names):
                 yield _difference(f"{branch}_{name}", moments.at(level), floor)
@@ -164,6 +171,7 @@ def _difference(name: str, channels: Moments, floor: float) -> OutputDifference:
         correlation=total.correlation,
         worst_shift=_worst(_in_spreads(channels.difference / count, spread)),
         worst_difference=_worst(_in_spreads(channels.abs_difference / count, spread)),
+        is_flat=bool(total.spread < floor),
         has_nan=bool(total.has_nan),
     )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fcos_edge.parity.raw_differences import SPREAD_FLOOR, OutputDifference, RawDifferences
+from fcos_edge.parity.raw_differences import RANGE_FLOOR, SPREAD_FLOOR, OutputDifference, RawDifferences
 from fcos_edge.runtime import FloatArray
 from fcos_edge.spec import BRANCHES, ModelSpec
 
@@ -83,7 +83,8 @@ def test_figures__equal_those_of_all_values(sizes: tuple[int, ...], distance: st
         assert figure.count == a.size
         assert figure.max_abs == np.abs(b - a).max()
         assert figure.reference_max == np.abs(a).max()
-        floor = SPREAD_FLOOR * ours[name.split("_")[0]].std()
+        branch = ours[name.split("_")[0]]
+        floor = max(SPREAD_FLOOR * branch.std(), RANGE_FLOOR * np.abs(branch).max())
         units = np.maximum(a.std(axis=0), floor)
         shifts, sizes_of = (b - a).mean(axis=0) / units, np.abs(b - a).mean(axis=0) / units
         expected = {
@@ -140,7 +141,8 @@ def test_figures__negative_distances_mean_0() -> None:
     [
         (-5.0, -5.0, 1.0, 0.0),
         (-5.1, -5.1, 1.0, 0.0),  # no float32 of a round value: still no spread at all
-        (-5.0, -4.0, 1.0, np.inf),  # two constants, one spread away from nothing
+        (-5.0, -4.0, 1.0, 1 / (5 * RANGE_FLOOR)),  # two constants: in parts of the range
+        (0.0, 1.0, 1.0, np.inf),  # no range either
     ],
 )
 def test_figures__constants(reference: float, found: float, correlation: float, relative: float) -> None:
@@ -152,6 +154,7 @@ def test_figures__constants(reference: float, found: float, correlation: float, 
     figure = measure(*zip(ours, theirs, strict=True))["logits"]
     assert (figure.spread, figure.correlation, figure.relative) == (0, correlation, relative)
     assert figure.worst_shift.value == relative
+    assert figure.is_flat == (reference != 0)  # of 0 below a floor of 0, nothing is said
 
 
 def test_figures__a_constant_for_something_else() -> None:
@@ -180,6 +183,17 @@ def test_figures__channel_that_hardly_varies_is_measured_by_the_branch() -> None
     assert figure.worst_shift.index == 2
     # One of three channels is nearly constant, and lies in the middle of the others.
     assert figure.worst_shift.value == pytest.approx(0.125 / (SPREAD_FLOOR * figure.spread), rel=1e-6)
+
+
+def test_figures__hardly_trained_network_is_measured_by_its_range() -> None:
+    # Logits of -4.6 everywhere, spread by 0.001; float16 rounds that to steps of 0.004.
+    reference = random_block(0, 8)
+    reference["logits"] = -4.6 + np.float32(1e-3) * reference["logits"]
+    found = {**reference, "logits": reference["logits"].astype(np.float16).astype(np.float32)}
+    figure = measure((reference, found))["logits"]
+    assert figure.is_flat
+    assert figure.mean_abs > figure.spread / 2
+    assert figure.relative < 0.02
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
