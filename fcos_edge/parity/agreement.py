@@ -97,6 +97,21 @@ class DriftFigures:
 
 
 @dataclass(frozen=True)
+class ClassAgreement:
+    """One class: what was asked in both directions, the number of pairs, and their mean signed score drift.
+
+    A class whose bias is off drifts as a whole, which the drift of all classes together may not show.
+    """
+
+    detections: BothWays
+    pairs: int
+    mean_drift: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.detections.to_dict(), "pairs": self.pairs, "mean_drift": self.mean_drift}
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How the detections of two detectors agree over a number of pictures.
 
@@ -110,7 +125,7 @@ class Agreement:
     pairs: int
     iou: IouFigures
     drift: DriftFigures
-    classes: tuple[BothWays, ...]
+    classes: tuple[ClassAgreement, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -119,7 +134,7 @@ class Agreement:
             "pairs": self.pairs,
             "iou": asdict(self.iou),
             "drift": asdict(self.drift),
-            "classes": [both_ways.to_dict() for both_ways in self.classes],
+            "classes": [one.to_dict() for one in self.classes],
         }
 
 
@@ -155,10 +170,11 @@ class _Side(NamedTuple):
 
 
 class _Picture(NamedTuple):
-    """One picture; iou and drift of its pairs."""
+    """One picture; class, IoU and drift of its pairs."""
 
     reference: _Side
     found: _Side
+    labels: IntArray
     ious: DoubleArray
     drifts: DoubleArray
 
@@ -179,9 +195,13 @@ def compare_detections(
     pictures = list(_pair_pictures(reference, found, reference_thresholds, found_thresholds))
     references = _count([picture.reference for picture in pictures], len(reference_thresholds))
     founds = _count([picture.found for picture in pictures], len(found_thresholds))
-    classes = tuple(BothWays(*sides) for sides in zip(references, founds, strict=True))
+    labels = np.concatenate([np.empty(0, np.int64), *(picture.labels for picture in pictures)])
     ious = np.concatenate([np.empty(0), *(picture.ious for picture in pictures)])
     drifts = np.concatenate([np.empty(0), *(picture.drifts for picture in pictures)])
+    classes = tuple(
+        _class_agreement(BothWays(*sides), drifts[labels == label])
+        for label, sides in enumerate(zip(references, founds, strict=True))
+    )
     iou = IouFigures(None, None, None, None)
     drift = DriftFigures(None, None, None, None, None)
     if len(ious):
@@ -245,6 +265,7 @@ def _pair_picture(
     return _Picture(
         _Side(ours.labels[rows], np.isin(rows, [a for a, _ in there])),
         _Side(theirs.labels[columns], np.isin(columns, [b for _, b in back])),
+        ours.labels[first],
         iou[first, second].astype(np.float64),
         theirs.scores[second].astype(np.float64) - ours.scores[first],
     )
@@ -257,6 +278,10 @@ def _count(sides: Sequence[_Side], num_classes: int) -> list[Asked]:
     asked = np.bincount(labels, minlength=num_classes)
     matched = np.bincount(labels[has_partner], minlength=num_classes)
     return [Asked(*counts) for counts in zip(asked.tolist(), matched.tolist(), strict=True)]
+
+
+def _class_agreement(detections: BothWays, drifts: DoubleArray) -> ClassAgreement:
+    return ClassAgreement(detections, len(drifts), float(drifts.mean()) if len(drifts) else None)
 
 
 def _disagreement(index: int, picture: _Picture) -> PictureDisagreement:

@@ -101,6 +101,7 @@ def test_compare__drift_and_iou_of_the_best_pairs() -> None:
     assert agreement.iou.least == 1
     assert agreement.drift.mean == pytest.approx((-0.25 + 0.125 + 0) / 3, abs=1e-15)  # float64 sums
     assert (agreement.drift.p50, agreement.drift.largest) == (0.125, 0.25)
+    assert [(one.pairs, one.mean_drift) for one in agreement.classes] == [(2, -0.0625), (1, 0)]
 
 
 def test_compare__drift_of_pairs_that_only_one_side_asked_for() -> None:
@@ -116,15 +117,17 @@ def test_compare__nothing_to_pair() -> None:
     agreement = compare([(SQUARE, 0.6, 0)], [])
     assert (agreement.pairs, agreement.iou.p50, agreement.drift.mean) == (0, None, None)
     assert agreement.detections.found.rate is None
+    assert [one.mean_drift for one in agreement.classes] == [None, None]
     assert compare_detections([], [], THRESHOLDS, THRESHOLDS).detections.both.rate is None
 
 
 def test_compare__per_class_and_json() -> None:
     agreement = compare([(SQUARE, 0.6, 0), (FAR, 0.3, 1)], [(SQUARE, 0.6, 0)])
-    assert [one.both for one in agreement.classes] == [Asked(2, 2), Asked(1, 0)]
+    assert [one.detections.both for one in agreement.classes] == [Asked(2, 2), Asked(1, 0)]
     document = json.loads(json.dumps(agreement.to_dict(), allow_nan=False))
     assert document["detections"]["reference"] == {"asked": 2, "matched": 1, "rate": 0.5}
     assert document["classes"][1]["found"] == {"asked": 0, "matched": 0, "rate": None}
+    assert (document["classes"][0]["pairs"], document["classes"][0]["mean_drift"]) == (1, 0)
     assert document["pairs"] == document["iou"]["p50"] == 1
     assert document["drift"]["largest"] == 0
 
@@ -157,10 +160,11 @@ def test_compare__equals_plain_loops(
     agreement = compare_detections(references, founds, ours, theirs)
     there = [ask(*picture, ours, theirs) for picture in pictures]
     back = [ask(found, reference, theirs, ours) for reference, found in pictures]
-    for label, both_ways in enumerate(agreement.classes):
-        assert both_ways.reference == sum((one[label] for one in there), Asked())
-        assert both_ways.found == sum((one[label] for one in back), Asked())
-    assert agreement.detections.both == sum((one.both for one in agreement.classes), Asked())
+    for label, one in enumerate(agreement.classes):
+        assert one.detections.reference == sum((asked[label] for asked in there), Asked())
+        assert one.detections.found == sum((asked[label] for asked in back), Asked())
+    assert agreement.detections.both == sum((one.detections.both for one in agreement.classes), Asked())
+    assert agreement.pairs == sum(one.pairs for one in agreement.classes)
     assert agreement.pairs >= agreement.detections.reference.matched
     assert agreement.pairs >= agreement.detections.found.matched
 
