@@ -126,7 +126,8 @@ def network_graph(spec: ModelSpec) -> Graph:
     of it into the stem, which of all layers gains least from int8.
     """
     build = GraphBuilder(Input("images", spec.mean, spec.std), spec.input_hw)
-    x = build.conv("stem", "images", 16, 3, 4)
+    # Not 3: tflite-runtime 2.14 gets windows that are smaller than their stride wrong.
+    x = build.conv("stem", "images", 16, 4, 4)
     shortcut = build.conv("wide1", x, _WIDTH, activation="none")
     x = build.conv("deep2", shortcut, _WIDTH, 3, is_depthwise=True)
     x = build.conv("wide2", x, _WIDTH, activation="none")

@@ -18,6 +18,14 @@ _IDENTIFYING = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part
 _X86 = ("x86_64", "AMD64", "i686", "i386")
 _VNNI_FLAGS = {"avx512_vnni", "avx_vnni"}
 _DOTPROD_FLAGS = {"asimddp"}
+# What networks are computed with, as /proc/cpuinfo calls it -> as makers do.
+_FEATURES = {
+    "sse4_1": "SSE4.1", "avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C", "avx512f": "AVX512F",
+    "avx512_bf16": "AVX512-BF16", "avx512_fp16": "AVX512-FP16", "avx_vnni": "AVX-VNNI",
+    "avx_vnni_int8": "AVX-VNNI-INT8", "avx512_vnni": "AVX512-VNNI", "amx_bf16": "AMX-BF16",
+    "amx_int8": "AMX-INT8", "neon": "NEON", "asimd": "NEON", "asimdhp": "fp16", "asimddp": "dotprod",
+    "i8mm": "i8mm", "bf16": "bf16", "sve": "SVE", "sve2": "SVE2",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,15 @@ def detect_cpu(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> Cpu:
         has_vnni=bool(flags & _VNNI_FLAGS) if is_x86 else None,
         has_dotprod=None if is_x86 else bool(flags & _DOTPROD_FLAGS),
     )
+
+
+def cpu_features(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
+    """The instructions that matter to networks: `AVX2`, `AVX512-VNNI`; () where the system does not tell."""
+    try:
+        flags = parse_flags(cpuinfo.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        flags = frozenset()
+    return tuple(name for flag, name in _FEATURES.items() if flag in flags)
 
 
 def cpu_identity(cpuinfo: Path = _CPUINFO) -> str:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fcos_edge.runtime import FloatArray, UInt8Array
+from fcos_edge.bundle import read_manifest
+from fcos_edge.runtime import FloatArray, UInt8Array, find_runtime
 from fcos_edge.spec import BRANCHES
 
 FOLDER = Path(__file__).parent / "models"
@@ -46,18 +48,29 @@ def picture(size_hw: tuple[int, int], *, is_bright: bool = False) -> UInt8Array:
         values = 240 + (row * 5 + column * 3) % 16
     else:
         values = (row * row // 37 + column * (color + 2) + (row * column // 53) * (2 - color)) % 256
-    return values[None].astype(np.uint8)
+    images: UInt8Array = values[None].astype(np.uint8)
+    return images
+
+
+def model_path(model: str, precision: str, runtime: str) -> Path:
+    """The file of a model that a runtime likes best."""
+    folder = FOLDER / model
+    suffixes = list(find_runtime(runtime).READERS)
+    artifacts = [a for a in read_manifest(folder).artifacts if a.precision == precision]
+    readable = [folder / a.name for a in artifacts if Path(a.name).suffix in suffixes]
+    return min(readable, key=lambda path: suffixes.index(path.suffix))
 
 
 def save_expected(folder: Path, expected: Expected) -> None:
     """Write `expected.npz`; `load_expected` reads it."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for branch in BRANCHES:
         arrays[f"fp32_{branch}"] = expected.fp32[branch]
         arrays[f"int8_{branch}"] = expected.int8[branch]
         # float64 holds every float32 scale and zero point exactly.
         arrays[f"points_{branch}"] = np.array(expected.points[branch], np.float64)
-    np.savez_compressed(folder / _EXPECTED_NAME, **arrays)
+    # Pickle is off for reading, too.
+    np.savez_compressed(folder / _EXPECTED_NAME, allow_pickle=False, **arrays)
 
 
 def load_expected(folder: Path) -> Expected:
