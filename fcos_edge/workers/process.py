@@ -36,25 +36,32 @@ class Worker:
     def __init__(
         self, python: str = sys.executable, timeout_s: float = TIMEOUT_S, module: str = _CHILD
     ) -> None:
-        """python: an interpreter that has fcos-edge; timeout_s: of each answer; module: that it runs."""
+        """python: an interpreter that has fcos-edge; timeout_s: of each answer; module: that it runs.
+
+        Raises OSError where `python` is no program.
+        """
         self._timeout_s = timeout_s
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         self._unread = b""
-        self._process = subprocess.Popen(
-            [python, "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            # Python looks for modules in the working folder first: one where there are none.
-            cwd=os.sep,
-            env=_environment(python),
-        )
+        try:
+            self._process = subprocess.Popen(
+                [python, "-m", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                # Python looks for modules in the working folder first: one where there are none.
+                cwd=os.sep,
+                env=_environment(python),
+            )
+        except OSError:
+            self._stderr.close()
+            raise
 
     def call(self, op: str, **arguments: Any) -> dict[str, Any]:
         """The answer of operation `op`.
 
-        Raises WorkerError where the child refuses, LostWorkerError where it crashes or does not answer in
-        time.
+        Raises WorkerError where the child refuses, LostWorkerError where it crashes, does not answer in
+        time, or answers something else.
         """
         assert self._process.stdin is not None
         try:
@@ -62,7 +69,14 @@ class Worker:
             self._process.stdin.flush()
         except OSError:  # it is gone, and so is its end of the pipe
             raise LostWorkerError(self._why_ended()) from None
-        answer = json.loads(self._read_line())
+        line = self._read_line()
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or not answer.keys() & {"ok", "error"}:
+            self._process.kill()
+            raise LostWorkerError(f"answered {line[:60]!r}, which is no answer, and was ended")
         if "error" in answer:
             raise WorkerError(answer["error"])
         result: dict[str, Any] = answer["ok"]
@@ -95,7 +109,9 @@ class Worker:
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
             while b"\n" not in self._unread:
-                if not selector.select(max(0.0, end - time.monotonic())):
+                left_s = end - time.monotonic()
+                # Also what says more and more without an end.
+                if left_s <= 0 or not selector.select(left_s):
                     self._process.kill()
                     raise LostWorkerError(f"did not answer for {self._timeout_s:g} s and was ended")
                 block = os.read(descriptor, 1 << 20)
