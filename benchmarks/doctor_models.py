@@ -156,12 +156,14 @@ def network_record(graph: Graph, spec: ModelSpec) -> Record:
 
 def saturation_spec() -> ModelSpec:
     return ModelSpec(
-        SATURATION, ("one", "two", "three", "four"), _SATURATION_HW, (0.0,) * 3, (1.0,) * 3, strides=(8,)
+        SATURATION, ("one", "two", "three", "four"), _SATURATION_HW, (0.0,) * 3, (1.0,) * 3, strides=(1,)
     )
 
 
 def saturation_graph_and_record(spec: ModelSpec) -> tuple[Graph, Record]:
     """Every integer is chosen: for a bright picture the convolution `features` gives 240 to 255 everywhere.
+
+    No stride: OpenVINO 2026.4 refuses 1x1 convolutions with one on Arm.
 
     logits      1x1, all weights 127
     ltrb        3x3, all weights 127
@@ -170,7 +172,7 @@ def saturation_graph_and_record(spec: ModelSpec) -> tuple[Graph, Record]:
     build = GraphBuilder(Input("images", spec.mean, spec.std), spec.input_hw)
     # A third of each colour: weights 42, far from any limit.
     grey = np.full((_CHANNELS, 3, 1, 1), 1 / 3, np.float32)
-    features = build.add_conv("features", "images", grey, np.zeros(_CHANNELS, np.float32), 8, "relu")
+    features = build.add_conv("features", "images", grey, np.zeros(_CHANNELS, np.float32), 1, "relu")
     points = {"images": Point(1.0, 0), features: Point(1.0, 0)}
     scales = {features: np.full(_CHANNELS, 1 / 126, np.float32)}
     outputs = {}
@@ -179,7 +181,7 @@ def saturation_graph_and_record(spec: ModelSpec) -> tuple[Graph, Record]:
         ("ltrb", 4, 3, 127),
         ("centerness", 1, 1, 60),
     ):
-        name = f"{branch}_p3"
+        name = f"{branch}_p0"
         shape = (channels, _CHANNELS, kernel, kernel)
         values, bias = np.full(shape, weight, np.float32), np.zeros(channels, np.float32)
         outputs[name] = build.add_conv(f"{name}_conv", features, values, bias)

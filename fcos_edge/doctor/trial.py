@@ -110,30 +110,26 @@ def try_runtimes(timeout_s: float, timing_s: float) -> tuple[RuntimeReport, ...]
 
     timeout_s  of each step of each; timing_s: spent on the speed of each
     """
-    reports = []
-    for name in runtime_names():
-        runtime = find_runtime(name)
-        used = installed_package(runtime)
-        for module in runtime.PACKAGES:
-            wanted = runtime_package(module)
-            number = installed_version(wanted)
-            if number is not None:
-                reports.append(
-                    _try_package(name, module, wanted.names[0], number, module == used, timeout_s, timing_s)
-                )
-    return tuple(reports)
+    return tuple(
+        try_package(name, module, timeout_s, timing_s)
+        for name in runtime_names()
+        for module in find_runtime(name).PACKAGES
+        if installed_version(runtime_package(module)) is not None
+    )
 
 
-def _try_package(
-    name: str, module: str, package: str, version: str, is_used: bool, timeout_s: float, timing_s: float
-) -> RuntimeReport:
+def try_package(name: str, module: str, timeout_s: float, timing_s: float) -> RuntimeReport:
+    """One package of the runtime `name`, as imported."""
+    wanted = runtime_package(module)
+    version = installed_version(wanted) or ""
+    is_used = installed_package(find_runtime(name)) == module
     found = _Findings()
     begin = time.monotonic()
     with Worker(timeout_s=timeout_s, module=_PROBE) as worker, suppress(LostWorkerError):
         _ask(worker, name, module, timing_s, found)
     told = found.values.pop("version", "")
     return RuntimeReport(
-        name, package, version or told, is_used,
+        name, wanted.names[0], version or told, is_used,
         **found.values, failures=found.in_words(), seconds=round(time.monotonic() - begin, 2),
     )  # fmt: skip
 
