@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 CALIBRATION_PICTURES = 256  # at most, of those that are given
 
@@ -32,6 +33,44 @@ def different_names(text: str) -> tuple[str, ...]:
     if "" in names or len(set(names)) != len(names):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of different names, with a comma between them")
     return names
+
+
+def positive_float(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):  # NaN is not either
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def package_and_path(text: str) -> tuple[str, Path]:
+    """`tflite-runtime=venv/bin/python`."""
+    package, separator, path = text.partition("=")
+    if not (package and separator and path):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no package and Python, as in tflite-runtime=venv/bin/python"
+        )
+    return package, Path(path)
+
+
+def add_variant_options(parser: argparse.ArgumentParser, precisions: str = "all") -> None:
+    """Which artifacts run in which runtimes: what `workers.variants` plans with.
+
+    precisions: what is run by default, as help says it
+    """
+    parser.add_argument("--runtime", metavar="R", help="only onnxruntime, openvino or tflite (default: all)")
+    parser.add_argument(
+        "--precisions", metavar="P,P", type=different_names, help=f"which files (default: {precisions})"
+    )
+    parser.add_argument(
+        "--python", metavar="PACKAGE=PATH", type=package_and_path, action="append", default=[],
+        help="run a runtime's package in another Python, as in tflite-runtime=venv/bin/python;"
+        " may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--onnx-in-openvino", action="store_true", help="run .onnx files in OpenVINO, too")
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ N  detections
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,23 @@ class Detections:
         if keep.all():
             return self
         return Detections.unchecked(self.boxes_xyxy[keep], self.scores[keep], self.labels[keep])
+
+    def to_lists(self) -> dict[str, Any]:
+        """JSON values that give back the very same detections: boxes_xyxy, scores, labels."""
+        return {
+            "boxes_xyxy": self.boxes_xyxy.astype(float).tolist(),
+            "scores": self.scores.astype(float).tolist(),
+            "labels": self.labels.tolist(),
+        }
+
+    @classmethod
+    def from_lists(cls, values: Mapping[str, Any]) -> Detections:
+        """Read what `to_lists` gave. Raises KeyError, TypeError or ValueError for anything else."""
+        return cls(
+            np.array(values["boxes_xyxy"], np.float32).reshape(-1, 4),
+            np.array(values["scores"], np.float32),
+            np.array(values["labels"], np.int64),
+        )
 
     def to_records(self, classes: Sequence[str]) -> list[dict[str, Any]]:
         """One JSON-ready dict per detection: label, class_name, score, box_xyxy.

@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,6 +47,8 @@ class Child:
         self._thresholds: tuple[float, ...]
         self._postprocess: PostProcessor
         self._images: UInt8Array
+        self._kept_bgr: list[UInt8Array]
+        self._turn: int
 
     def do_hello(self) -> dict[str, Any]:
         """Which Python this is, and what it can run."""
@@ -96,7 +99,7 @@ class Child:
     def do_detect(
         self, pictures: list[str], seeds: list[int], perturbation: str | None = None, raw: str | None = None
     ) -> dict[str, Any]:
-        """All detections above the candidate threshold in each picture, and what each stage took.
+        """All detections above the candidate threshold in each picture.
 
         seeds         of the perturbation, one per picture
         perturbation  `bit` or `noise` (perturbation.py)
@@ -105,28 +108,17 @@ class Child:
         rows, values = [], []
         for path, seed in zip(pictures, seeds, strict=True):
             image_bgr = read_image_bgr(Path(path))
-            start = time.perf_counter_ns()
             letterbox = Letterbox.from_spec(self._spec, (image_bgr.shape[0], image_bgr.shape[1]))
-            letterbox.apply(image_bgr, out=self._images[0])
-            boxed = time.perf_counter_ns()
-            images = self._images
+            images = letterbox.apply(image_bgr, out=self._images[0])[None]
             if perturbation is not None:
                 images = perturb(images, letterbox, perturbation, (seed,))
-            began = time.perf_counter_ns()
             outputs = self._network.run(images)
-            ran = time.perf_counter_ns()
-            detections = self._postprocess(outputs, [letterbox])[0]
-            done = time.perf_counter_ns()
-            rows.append({
-                **_lists(detections),
-                "size_hw": list(letterbox.source_hw),
-                "ms": [_milliseconds(t) for t in (boxed - start, ran - began, done - ran)],
-            })  # fmt: skip
+            rows.append(self._postprocess(outputs, [letterbox])[0].to_lists())
             if raw is not None:
                 values.append(real_values(outputs, self._spec))
         if raw is not None:
             save_values(Path(raw), values)
-        return {"pictures": rows}
+        return {"detections": rows}
 
     def do_time(self, pictures: list[str], seconds: float, most_calls: int = 1 << 20) -> dict[str, Any]:
         """Run the pictures over and over, as `Detector` does at its operating thresholds.
@@ -144,6 +136,37 @@ class Child:
             if time.monotonic() >= end:
                 break
         return {"ms": times_ms}
+
+    def do_keep(self, pictures: list[str]) -> dict[str, Any]:
+        """Read pictures, and keep them for `slice` and `throughput`."""
+        self._kept_bgr = [read_image_bgr(Path(picture)) for picture in pictures]
+        self._turn = 0
+        return {}
+
+    def do_slice(self, calls: int, most_seconds: float) -> dict[str, Any]:
+        """Run the kept pictures, one after the other, going on where the last slice ended.
+
+        Answers with the milliseconds of letterbox, inference and post-processing of each call. Before, one
+        call is left out: other processes have had the caches.
+        """
+        least = min(self._thresholds)
+        self._run_picture(self._kept_bgr[self._turn % len(self._kept_bgr)], least)
+        times_ms: list[list[float]] = []
+        end = time.monotonic() + most_seconds
+        while len(times_ms) < calls and (not times_ms or time.monotonic() < end):
+            times_ms.append(self._run_picture(self._kept_bgr[self._turn % len(self._kept_bgr)], least)[1])
+            self._turn += 1
+        return {"ms": times_ms}
+
+    def do_throughput(
+        self, path: str, runtime: str, networks: int, threads: int, seconds: float
+    ) -> dict[str, Any]:
+        """Pictures a second, of the kept pictures (throughput.py); needs no `load`."""
+        from fcos_edge.workers.throughput import measure_throughput
+
+        return asdict(
+            measure_throughput(Path(path), runtime, networks, threads, self._kept_bgr, seconds)
+        )
 
     def do_memory(self) -> dict[str, Any]:
         """Resident memory now, and the most since the process began, MiB; None where nothing tells."""
@@ -196,15 +219,6 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     serve(sys.stdin, answers)
-
-
-def _lists(detections: Detections) -> dict[str, Any]:
-    """JSON values that give back the very float32 numbers."""
-    return {
-        "boxes_xyxy": detections.boxes_xyxy.astype(float).tolist(),
-        "scores": detections.scores.astype(float).tolist(),
-        "labels": detections.labels.tolist(),
-    }
 
 
 def _versions(runtime: str) -> dict[str, str]:

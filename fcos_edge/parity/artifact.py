@@ -1,0 +1,156 @@
+"""What was found out about one artifact: beside the reference, with its gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fcos_edge.bench.figures import Latency, Ratio
+from fcos_edge.parity.accuracy import Accuracy, AccuracyDifference
+from fcos_edge.parity.agreement import Agreement, PictureDisagreement, compare_detections
+from fcos_edge.parity.gates import (
+    Gate,
+    accuracy_gates,
+    agreement_gates,
+    changed_conventions,
+    fact_gate,
+    floors_gate,
+    latency_gates,
+    raw_gate,
+)
+from fcos_edge.parity.limits import Limits
+from fcos_edge.parity.raw_differences import OutputDifference
+from fcos_edge.parity.recording import VariantRun
+from fcos_edge.parity.running import Compared, Perturbed
+
+
+@dataclass(frozen=True)
+class SelfAgreement:
+    """A network against itself with its input perturbed: one bit flipped, or noise of +-1 added."""
+
+    agreement: Agreement
+    raw: tuple[OutputDifference, ...]
+
+    @classmethod
+    def of(cls, run: VariantRun, perturbed: Perturbed) -> SelfAgreement:
+        """From what it found in the pictures as they are, and perturbed."""
+        sides = (run.detections, perturbed.detections, run.thresholds, run.thresholds)
+        return cls(compare_detections(*sides), perturbed.raw)
+
+    @property
+    def logit_change(self) -> float:
+        """Mean absolute change of the logits; of an int8 artifact under one bit, the one-bit floor."""
+        return next(figure.mean_abs for figure in self.raw if figure.name == "logits")
+
+    def to_dict(self) -> dict[str, Any]:
+        raw = [figure.to_dict() for figure in self.raw]
+        return {"logit_change": self.logit_change, "agreement": self.agreement.to_dict(), "raw": raw}
+
+
+@dataclass(frozen=True, eq=False)
+class ArtifactParity:
+    """One artifact in one runtime. Where it failed, everything after that is None or empty.
+
+    accuracy, difference  on the labels, and against the reference's
+    latency               milliseconds of each stage and the whole
+    latency_ratio         int8 time / fp32 time in the same runtime; None where there are not both
+    floors, nearest       mean logit difference to the nearest other int8 artifact, in one-bit floors
+    worst                 the pictures that differ most from the reference
+    """
+
+    compared: Compared
+    agreement: Agreement | None = None
+    one_bit: SelfAgreement | None = None
+    accuracy: Accuracy | None = None
+    difference: AccuracyDifference | None = None
+    latency: Mapping[str, Latency] | None = None
+    latency_ratio: Ratio | None = None
+    floors: float | None = None
+    nearest: str = ""
+    worst: tuple[PictureDisagreement, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+    @property
+    def run(self) -> VariantRun:
+        return self.compared.run
+
+    @property
+    def name(self) -> str:
+        """`model.int8.onnx in onnxruntime`."""
+        return self.run.name
+
+    @property
+    def failed(self) -> tuple[Gate, ...]:
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+    def judged(self, reference: VariantRun, noise: SelfAgreement | None, limits: Limits) -> ArtifactParity:
+        """With its gates."""
+        return replace(self, gates=tuple(_gates(self, reference, noise, limits)))
+
+    def to_dict(self, picture_names: Sequence[str]) -> dict[str, Any]:
+        """JSON values; docs/parity.md describes them."""
+        run, variant = self.run, self.run.variant
+        worst = [{"file": picture_names[one.picture], **one.to_dict()} for one in self.worst]
+        return {
+            "name": self.name, "file": variant.file, "precision": variant.precision,
+            "runtime": variant.runtime, "package": variant.package, "threads": run.threads,
+            "bytes": run.bytes, "versions": dict(run.versions), "thresholds": list(run.thresholds),
+            "passed": not self.failed, "failure": run.failure,
+            "gates": [gate.to_dict() for gate in self.gates],
+            "accuracy": self.accuracy and self.accuracy.to_dict(),
+            "difference": self.difference and self.difference.to_dict(),
+            "agreement": self.agreement and self.agreement.to_dict(),
+            "one_bit": self.one_bit and self.one_bit.to_dict(),
+            "raw": [figure.to_dict() for figure in self.compared.raw],
+            "floors": {"value": self.floors, "nearest": self.nearest},
+            "latency_ms": self.latency and {name: one.to_dict() for name, one in self.latency.items()},
+            "latency_ratio": self.latency_ratio and vars(self.latency_ratio),
+            "load_ms": run.load_ms, "first_ms": run.first_ms,
+            "memory_mib": dict(run.memory_mib), "verify": run.verify, "worst_pictures": worst,
+        }  # fmt: skip
+
+
+def differences_of_classes(difference: AccuracyDifference) -> tuple[dict[str, float], dict[str, float]]:
+    """Class -> AP lost, and class -> misses more, 0..1, where there are boxes."""
+    drops = {row.name: -row.ap.value for row in difference.classes if row.ap is not None}
+    misses = {row.name: row.miss_rate.value for row in difference.classes if row.miss_rate is not None}
+    return drops, misses
+
+
+def _gates(
+    one: ArtifactParity, reference: VariantRun, noise: SelfAgreement | None, limits: Limits
+) -> list[Gate]:
+    run = one.run
+    gates = [fact_gate("runs", "artifact", run.failure)]
+    if run.verify is not None:
+        gates.append(fact_gate("golden", "golden pictures", _what_verify_found(run.verify)))
+    if run.spec is not None and reference.spec is not None:
+        conventions = (reference.spec, reference.thresholds, run.spec, run.thresholds)
+        gates.append(fact_gate("conventions", "conventions", changed_conventions(*conventions)))
+    if run.failure:
+        return gates
+    precision = run.variant.precision
+    gates += raw_gate(one.compared.raw, noise.raw if noise else (), precision, limits)
+    gates += floors_gate(one.floors, one.nearest, limits)
+    if one.agreement is not None and run.spec is not None:
+        of_noise = noise.agreement if noise else None
+        gates += agreement_gates(one.agreement, of_noise, run.spec.classes, precision, limits)
+    if one.difference is not None:
+        drops, misses = differences_of_classes(one.difference)
+        boxes = {row.name: row.reference.boxes for row in one.difference.classes}
+        gates += accuracy_gates(drops, misses, boxes, limits)
+    whole_ms = one.latency["whole"].p50_ms if one.latency else None
+    ratio = one.latency_ratio.median if one.latency_ratio else None
+    gates += latency_gates(ratio, whole_ms, limits)
+    return gates
+
+
+def _what_verify_found(verify: Mapping[str, Any]) -> str:
+    """The first failed check of `verify`, in words; "" where all passed."""
+    failed = [check for check in verify["checks"] if not check["passed"]]
+    if not failed:
+        return ""
+    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    note = f" ({verify['note']})" if verify.get("note") else ""
+    return f"{failed[0]['description']}{more}{note}"
