@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -83,7 +83,7 @@ def measure_conditions(threads: int, root: Path = ROOT) -> dict[str, Any]:
     }
 
 
-def describe_conditions(conditions: dict[str, Any]) -> list[str]:
+def describe_conditions(conditions: Mapping[str, Any]) -> list[str]:
     """The same for people, a few lines."""
     cores, total = conditions["cores"], conditions["cores_total"]
     limit = f" ({conditions['cores_limited_by']})" * bool(conditions["cores_limited_by"])

@@ -5,7 +5,7 @@ Whatever the system does not tell is left out; virtual machines mostly tell noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def measure_heat(root: Path = _ROOT) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value not in (None, [], {})}
 
 
-def highest_temperature(heat: dict[str, Any]) -> float | None:
+def highest_temperature(heat: Mapping[str, Any]) -> float | None:
     """Of all sensors of a `measure_heat`, deg C."""
     return max(heat.get("temperature_c", {}).values(), default=None)
 

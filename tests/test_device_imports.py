@@ -37,6 +37,7 @@ def device_modules(root: Path) -> list[str]:
     """
     packages = {
         "fcos_edge": "fcos_edge",
+        "fcos_edge/bench": "fcos_edge.bench",
         "fcos_edge/commands": "fcos_edge.commands",
         "fcos_edge/parity": "fcos_edge.parity",
         "fcos_edge/doctor": "fcos_edge.doctor",

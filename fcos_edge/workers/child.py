@@ -164,9 +164,7 @@ class Child:
         """Pictures a second, of the kept pictures (throughput.py); needs no `load`."""
         from fcos_edge.workers.throughput import measure_throughput
 
-        return asdict(
-            measure_throughput(Path(path), runtime, networks, threads, self._kept_bgr, seconds)
-        )
+        return asdict(measure_throughput(Path(path), runtime, networks, threads, self._kept_bgr, seconds))
 
     def do_memory(self) -> dict[str, Any]:
         """Resident memory now, and the most since the process began, MiB; None where nothing tells."""
