@@ -73,7 +73,7 @@ def cpu_features(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
         flags = parse_flags(cpuinfo.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         flags = frozenset()
-    return tuple(name for flag, name in _FEATURES.items() if flag in flags)
+    return tuple(dict.fromkeys(name for flag, name in _FEATURES.items() if flag in flags))
 
 
 def cpu_identity(cpuinfo: Path = _CPUINFO) -> str:

@@ -19,7 +19,8 @@ import cv2
 picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 enlarged = cv2.resize(picture, (8, 8), interpolation=cv2.INTER_NEAREST)
 read = cv2.imdecode(cv2.imencode(".png", enlarged)[1], cv2.IMREAD_COLOR)
-sys.exit("" if np.array_equal(read[::2, ::2], picture) else "NumPy and OpenCV compute a wrong picture")
+if not np.array_equal(read[::2, ::2], picture):
+    sys.exit("NumPy and OpenCV compute a wrong picture")
 """
 
 
@@ -41,5 +42,11 @@ def try_base(timeout_s: float) -> str:
         number = -done.returncode
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         return f"importing NumPy and OpenCV crashed with {name}"
+    if done.returncode == 0:
+        return ""
     lines = done.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1].strip()[:300] if done.returncode and lines else ""
+    return (
+        lines[-1].strip()[:300]
+        if lines
+        else f"importing NumPy and OpenCV ended with exit code {done.returncode}"
+    )
