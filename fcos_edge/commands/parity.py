@@ -107,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     report = measure(request, tuple(args.from_files or ()), args.baseline)
     if args.json:
         print_json(report.to_dict())
+        for line in report.failures:
+            note(f"FAILED {line}")
     else:
         print_report(report)
     return 0 if report.passed else 1

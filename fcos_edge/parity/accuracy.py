@@ -17,11 +17,13 @@ from fcos_edge.matching import DoubleArray
 
 if TYPE_CHECKING:
     from fcos_edge.train.evaluation.bootstrap import Resamples
+    from fcos_edge.train.evaluation.coco_figures import Curve
     from fcos_edge.train.evaluation.evaluate import LabelledSplit
 
 LEAST_BOXES = 200  # a class with fewer is judged together with the others of its kind
 DRAWS = 1000
 POOLED = "pooled"
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Accuracy:
     classes      in the order of the split's
     least_boxes  classes with fewer are pooled
     pooled       those of them that have boxes, together; None where there are none
+    curves       precision at 101 recalls, by class and for `all`
     resamples    of its classes, for comparing; not part of `to_dict`
     """
 
@@ -80,6 +83,7 @@ class Accuracy:
     classes: tuple[ClassAccuracy, ...]
     least_boxes: int
     pooled: ClassAccuracy | None
+    curves: Mapping[str, Curve]
     resamples: Resamples
 
     @property
@@ -95,6 +99,7 @@ class Accuracy:
             "least_boxes": self.least_boxes,
             "pooled_classes": list(self.small_classes),
             "pooled": self.pooled and self.pooled.to_dict(),
+            "curves": {name: curve.to_dict() for name, curve in self.curves.items()},
         }
 
 
@@ -132,10 +137,7 @@ class ClassDifference:
         differences = {
             "AP": self.ap, "AP50": self.ap50, "recall": self.recall, "miss_rate": self.miss_rate,
         }  # fmt: skip
-        return {
-            "reference": self.reference.to_dict(), "found": self.found.to_dict(),
-            "difference": {name: one and one.to_dict() for name, one in differences.items()},
-        }  # fmt: skip
+        return {name: one and one.to_dict() for name, one in differences.items()}
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def measure_accuracy(
     )  # fmt: skip
     return Accuracy(
         evaluation.pictures, evaluation.figures, classes, least_boxes, _pool(classes, least_boxes),
+        {ALL: evaluation.curve, **{row.name: row.curve for row in evaluation.classes if row.boxes}},
         resample(matches, thresholds, resamples, seed),
     )  # fmt: skip
 

@@ -25,6 +25,7 @@ PARTNER_IOU = 0.75
 PARTNER_MARGIN = 0.1  # how far below the other side's operating threshold a partner may score
 # The score drift of a picture that is still called the same; input noise of +-1 moves single scores so far.
 SAME_DRIFT = 0.05
+MOST_SAMPLES = 300
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class Agreement:
     pairs    different pairs that the questions of both sides made. Both sides: pairs of the reference's
              best detections alone would drift downwards, as whatever is chosen for being high does
     classes  per class, by its index
+    sample   of the pairs, evenly chosen, for a plot: class, the reference's score, the score found
     """
 
     pictures: int
@@ -126,15 +128,18 @@ class Agreement:
     iou: IouFigures
     drift: DriftFigures
     classes: tuple[ClassAgreement, ...]
+    sample: tuple[tuple[int, float, float], ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
+        """JSON values; `names` of the classes."""
         return {
             "pictures": self.pictures,
             "detections": self.detections.to_dict(),
             "pairs": self.pairs,
             "iou": asdict(self.iou),
             "drift": asdict(self.drift),
-            "classes": [one.to_dict() for one in self.classes],
+            "classes": {name: one.to_dict() for name, one in zip(names, self.classes, strict=True)},
+            "sample": [[names[label], before, after] for label, before, after in self.sample],
         }
 
 
@@ -170,11 +175,12 @@ class _Side(NamedTuple):
 
 
 class _Picture(NamedTuple):
-    """One picture; class, IoU and drift of its pairs."""
+    """One picture; of its pairs the class, the reference's score, IoU and drift."""
 
     reference: _Side
     found: _Side
     labels: IntArray
+    scores: DoubleArray
     ious: DoubleArray
     drifts: DoubleArray
 
@@ -198,6 +204,7 @@ def compare_detections(
     labels = np.concatenate([np.empty(0, np.int64), *(picture.labels for picture in pictures)])
     ious = np.concatenate([np.empty(0), *(picture.ious for picture in pictures)])
     drifts = np.concatenate([np.empty(0), *(picture.drifts for picture in pictures)])
+    scores = np.concatenate([np.empty(0), *(picture.scores for picture in pictures)])
     classes = tuple(
         _class_agreement(BothWays(*sides), drifts[labels == label])
         for label, sides in enumerate(zip(references, founds, strict=True))
@@ -209,7 +216,12 @@ def compare_detections(
         sizes = np.percentile(np.abs(drifts), (50, 95, 99, 100))
         drift = DriftFigures(float(drifts.mean()), *sizes.tolist())
     total = BothWays(sum(references, Asked()), sum(founds, Asked()))
-    return Agreement(len(pictures), total, len(ious), iou, drift, classes)
+    chosen = np.linspace(0, len(ious) - 1, min(len(ious), MOST_SAMPLES)).round().astype(int)
+    sample = zip(
+        labels[chosen].tolist(), scores[chosen].round(4).tolist(),
+        (scores + drifts)[chosen].round(4).tolist(), strict=True,
+    )  # fmt: skip
+    return Agreement(len(pictures), total, len(ious), iou, drift, classes, tuple(sample))
 
 
 def worst_pictures(
@@ -266,6 +278,7 @@ def _pair_picture(
         _Side(ours.labels[rows], np.isin(rows, [a for a, _ in there])),
         _Side(theirs.labels[columns], np.isin(columns, [b for _, b in back])),
         ours.labels[first],
+        ours.scores[first].astype(np.float64),
         iou[first, second].astype(np.float64),
         theirs.scores[second].astype(np.float64) - ours.scores[first],
     )

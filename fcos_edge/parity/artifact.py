@@ -43,9 +43,12 @@ class SelfAgreement:
         """Mean absolute change of the logits; of an int8 artifact under one bit, the one-bit floor."""
         return next(figure.mean_abs for figure in self.raw if figure.name == "logits")
 
-    def to_dict(self) -> dict[str, Any]:
-        raw = [figure.to_dict() for figure in self.raw]
-        return {"logit_change": self.logit_change, "agreement": self.agreement.to_dict(), "raw": raw}
+    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        return {
+            "logit_change": self.logit_change,
+            "agreement": self.agreement.to_dict(classes),
+            "raw": [figure.to_dict() for figure in self.raw],
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,27 +91,40 @@ class ArtifactParity:
         """With its gates."""
         return replace(self, gates=tuple(_gates(self, reference, noise, limits)))
 
-    def to_dict(self, picture_names: Sequence[str]) -> dict[str, Any]:
+    def to_dict(self, reference: VariantRun, picture_names: Sequence[str]) -> dict[str, Any]:
         """JSON values; docs/parity.md describes them."""
         run, variant = self.run, self.run.variant
-        worst = [{"file": picture_names[one.picture], **one.to_dict()} for one in self.worst]
+        names = run.spec.classes if run.spec is not None else ()
         return {
             "name": self.name, "file": variant.file, "precision": variant.precision,
             "runtime": variant.runtime, "package": variant.package, "threads": run.threads,
-            "bytes": run.bytes, "versions": dict(run.versions), "thresholds": list(run.thresholds),
+            "bytes": run.bytes, "versions": dict(run.versions),
+            "operating_thresholds": dict(zip(names, run.thresholds, strict=bool(names))),
             "passed": not self.failed, "failure": run.failure,
             "gates": [gate.to_dict() for gate in self.gates],
             "accuracy": self.accuracy and self.accuracy.to_dict(),
             "difference": self.difference and self.difference.to_dict(),
-            "agreement": self.agreement and self.agreement.to_dict(),
-            "one_bit": self.one_bit and self.one_bit.to_dict(),
+            "agreement": self.agreement and self.agreement.to_dict(names),
+            "one_bit": self.one_bit and self.one_bit.to_dict(names),
             "raw": [figure.to_dict() for figure in self.compared.raw],
             "floors": {"value": self.floors, "nearest": self.nearest},
             "latency_ms": self.latency and {name: one.to_dict() for name, one in self.latency.items()},
             "latency_ratio": self.latency_ratio and vars(self.latency_ratio),
-            "load_ms": run.load_ms, "first_ms": run.first_ms,
-            "memory_mib": dict(run.memory_mib), "verify": run.verify, "worst_pictures": worst,
+            "load_ms": run.load_ms, "first_ms": run.first_ms, "memory_mib": dict(run.memory_mib),
+            "verify": run.verify,
+            "worst_pictures": [self._picture(one, reference, picture_names) for one in self.worst],
         }  # fmt: skip
+
+    def _picture(
+        self, one: PictureDisagreement, reference: VariantRun, picture_names: Sequence[str]
+    ) -> dict[str, Any]:
+        """What both sides found there, at their operating thresholds."""
+        sides = {
+            name: run.detections[one.picture].filtered(run.thresholds).to_records(run.spec.classes)
+            for name, run in (("reference", reference), ("found", self.run))
+            if run.spec is not None
+        }
+        return {"file": picture_names[one.picture], **one.to_dict(), **sides}
 
 
 def differences_of_classes(difference: AccuracyDifference) -> tuple[dict[str, float], dict[str, float]]:

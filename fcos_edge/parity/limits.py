@@ -1,8 +1,8 @@
 """How far an artifact may be from the reference: every number that `parity` judges by, and its reason.
 
 All were chosen on the embedded detector: on `coco-person` and `voc-coco-mix`, in ONNX Runtime, OpenVINO,
-ai-edge-litert and tflite-runtime, beside faults that were planted on purpose. "Measured" is the worst unharmed
-artifact.
+ai-edge-litert and tflite-runtime, beside faults that were planted on purpose. "Measured" is the worst
+unharmed artifact.
 
 spread  standard deviation of the reference's values
 floor   the one-bit floor: what flipping the lowest bit of one input value changes the logits of int8 by

@@ -109,8 +109,7 @@ def measure(request: Request, recordings: Sequence[Path] = (), baseline: Path | 
         artifacts, against = judged_against(before, artifacts, request.limits)
     names = tuple(picture.path.name for picture in labelled.pictures)
     return ParityReport(
-        bundle=_bundle_facts(request.bundle, manifest), data=data,
-        reference={"name": reference.name, "why": why, "versions": dict(reference.versions)},
+        bundle=_bundle_facts(request.bundle, manifest), data=data, reference=reference, why=why,
         reference_accuracy=accuracy, noise=noise, artifacts=artifacts, pairs=runs.pairs, skipped=skipped,
         limits=request.limits, conditions=conditions, picture_names=names, baseline=against,
     )  # fmt: skip
@@ -220,7 +219,8 @@ def _data_facts(labelled: LabelledSplit, identities: Sequence[PictureId]) -> dic
 def _bundle_facts(bundle: Path, manifest: Manifest) -> dict[str, Any]:
     return {
         "name": manifest.spec.name, "manifest_sha256": _manifest_digest(bundle),
-        "spec_sha256": spec_digest(manifest.spec), "input_hw": list(manifest.spec.input_hw),
+        "spec_sha256": spec_digest(manifest.spec), "classes": list(manifest.spec.classes),
+        "input_hw": list(manifest.spec.input_hw),
         "checkpoint_sha256": manifest.spec.provenance.get("checkpoint_sha256"),
     }  # fmt: skip
 

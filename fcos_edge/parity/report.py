@@ -32,7 +32,7 @@ class ParityReport:
 
     bundle      name, and the manifest's sha256
     data        name, split, number of pictures and boxes, classes
-    reference   what ran it, why it was chosen, and its accuracy
+    reference   its run, and `why` it was chosen
     noise       None where the reference was read from a file
     skipped     files that nothing here runs
     baseline    gates against an earlier report, by artifact's name; None without one
@@ -41,7 +41,8 @@ class ParityReport:
 
     bundle: Mapping[str, Any]
     data: Mapping[str, Any]
-    reference: Mapping[str, Any]
+    reference: VariantRun
+    why: str
     reference_accuracy: Accuracy
     noise: SelfAgreement | None
     artifacts: tuple[ArtifactParity, ...]
@@ -58,26 +59,37 @@ class ParityReport:
         return tuple((one.name, gate) for one in self.artifacts for gate in one.failed)
 
     @property
+    def failures(self) -> list[str]:
+        """What failed, a line for each gate."""
+        return [f"{name}: {gate.name}: {gate.check.description}" for name, gate in self.failed]
+
+    @property
     def passed(self) -> bool:
         return not self.failed
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; docs/parity.md describes them."""
+        assert self.reference.spec is not None
+        classes = self.reference.spec.classes
         return {
             "schema": SCHEMA,
             "passed": self.passed,
-            "failed": [f"{name}: {gate.name}: {gate.check.description}" for name, gate in self.failed],
+            "failed": self.failures,
             "bundle": dict(self.bundle),
             "data": dict(self.data),
             "conditions": dict(self.conditions),
             "limits": self.limits.to_dict(),
-            "reference": {**self.reference, "accuracy": self.reference_accuracy.to_dict()},
-            "noise": self.noise and self.noise.to_dict(),
-            "artifacts": [one.to_dict(self.picture_names) for one in self.artifacts],
+            "reference": {
+                "name": self.reference.name, "why": self.why, "versions": dict(self.reference.versions),
+                "operating_thresholds": dict(zip(classes, self.reference.thresholds, strict=True)),
+                "accuracy": self.reference_accuracy.to_dict(),
+            },
+            "noise": self.noise and self.noise.to_dict(classes),
+            "artifacts": [one.to_dict(self.reference, self.picture_names) for one in self.artifacts],
             "pairs": [vars(pair) for pair in self.pairs],
             "skipped": list(self.skipped),
             "baseline": self.baseline,
-        }
+        }  # fmt: skip
 
 
 def build_artifacts(

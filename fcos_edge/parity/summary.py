@@ -11,10 +11,8 @@ _WORST_PICTURES = 5
 
 def print_report(report: ParityReport) -> None:
     """Everything that decides, worst things last."""
-    data, reference = report.data, report.reference
-    print(
-        f"{data['pictures']} pictures, {data['boxes']} boxes of {data['name']}; reference: {reference['why']}"
-    )
+    data = report.data
+    print(f"{data['pictures']} pictures, {data['boxes']} boxes of {data['name']}; reference: {report.why}")
     print()
     header = ("artifact", "AP", "change", "95 %", "partners %", "ms", "int8/fp32", "peak MiB", "result")
     print_table(header, [_row(one) for one in report.artifacts])
@@ -41,8 +39,8 @@ def print_report(report: ParityReport) -> None:
     if report.passed:
         print(f"passed: {len(report.artifacts)} artifacts")
         return
-    for name, gate in report.failed:
-        print(f"FAILED {name}: {gate.name}: {gate.check.description}")
+    for line in report.failures:
+        print(f"FAILED {line}")
 
 
 def _row(one: ArtifactParity) -> tuple[object, ...]:

@@ -124,10 +124,11 @@ def test_compare__nothing_to_pair() -> None:
 def test_compare__per_class_and_json() -> None:
     agreement = compare([(SQUARE, 0.6, 0), (FAR, 0.3, 1)], [(SQUARE, 0.6, 0)])
     assert [one.detections.both for one in agreement.classes] == [Asked(2, 2), Asked(1, 0)]
-    document = json.loads(json.dumps(agreement.to_dict(), allow_nan=False))
+    document = json.loads(json.dumps(agreement.to_dict(("cat", "dog")), allow_nan=False))
     assert document["detections"]["reference"] == {"asked": 2, "matched": 1, "rate": 0.5}
-    assert document["classes"][1]["found"] == {"asked": 0, "matched": 0, "rate": None}
-    assert (document["classes"][0]["pairs"], document["classes"][0]["mean_drift"]) == (1, 0)
+    assert document["classes"]["dog"]["found"] == {"asked": 0, "matched": 0, "rate": None}
+    assert (document["classes"]["cat"]["pairs"], document["classes"]["cat"]["mean_drift"]) == (1, 0)
+    assert document["sample"] == [["cat", 0.6, 0.6]]
     assert document["pairs"] == document["iou"]["p50"] == 1
     assert document["drift"]["largest"] == 0
 
