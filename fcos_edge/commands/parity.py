@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SUMMARY = "prove on labelled pictures that every artifact here is the same detector, and what it costs"
 EXTRA = "parity"
 # Option -> what its help says. The defaults and their reasons are those of parity/limits.py.
-_LIMITS = {
+LIMITS = {
     "max_ap_drop": "points of AP that int8 may lose, classes weighted by their boxes",
     "max_class_drop": "points of AP that one class may lose",
     "max_miss_increase": "points that the miss rate of one class may rise at its operating threshold",
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline", metavar="FILE", type=Path, help="an earlier report (--json): what got worse fails too"
     )
     limits = parser.add_argument_group("gates", "exit code 1 where one fails; docs/parity.md explains them")
-    for name, what in _LIMITS.items():
+    for name, what in LIMITS.items():
         default = getattr(Limits(), name)
         limits.add_argument(
             f"--{name.replace('_', '-')}", metavar="X", dest=name, default=default,
@@ -117,4 +117,4 @@ def run(args: argparse.Namespace) -> int:
 def _limits(args: argparse.Namespace) -> Limits:
     from fcos_edge.parity.limits import Limits
 
-    return replace(Limits(), **{name: getattr(args, name) for name in _LIMITS})
+    return replace(Limits(), **{name: getattr(args, name) for name in LIMITS})

@@ -140,7 +140,7 @@ def _gates(
     run = one.run
     gates = [fact_gate("runs", "artifact", run.failure)]
     if run.verify is not None:
-        gates.append(fact_gate("golden", "golden pictures", _what_verify_found(run.verify)))
+        gates.append(fact_gate("golden", "golden pictures", what_verify_found(run.verify)))
     if run.spec is not None and reference.spec is not None:
         conventions = (reference.spec, reference.thresholds, run.spec, run.thresholds)
         gates.append(fact_gate("conventions", "conventions", changed_conventions(*conventions)))
@@ -162,7 +162,7 @@ def _gates(
     return gates
 
 
-def _what_verify_found(verify: Mapping[str, Any]) -> str:
+def what_verify_found(verify: Mapping[str, Any]) -> str:
     """The first failed check of `verify`, in words; "" where all passed."""
     failed = [check for check in verify["checks"] if not check["passed"]]
     if not failed:
