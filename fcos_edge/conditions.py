@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fcos_edge import __version__
-from fcos_edge.cpu import detect_cpu, parse_flags
+from fcos_edge.cpu import cpu_features, detect_cpu
 from fcos_edge.threads import affinity_cores, container_cores, default_threads
 
 ROOT = Path("/")
@@ -24,11 +24,8 @@ _PACKAGES = (
     "numpy", "opencv-python-headless", "onnxruntime", "openvino", "ai-edge-litert", "tflite-runtime", "torch",
     "faster-coco-eval",
 )  # fmt: skip
-# What multiplies 8-bit integers faster than floats, as /proc/cpuinfo calls it -> as makers do.
-_INT8_INSTRUCTIONS = {
-    "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx_vnni_int8": "AVX-VNNI-INT8",
-    "amx_int8": "AMX-INT8", "asimddp": "dotprod", "i8mm": "i8mm", "svei8mm": "SVE-I8MM",
-}  # fmt: skip
+# What multiplies 8-bit integers faster than floats.
+_INT8_INSTRUCTIONS = ("AVX512-VNNI", "AVX-VNNI", "AVX-VNNI-INT8", "AMX-INT8", "dotprod", "i8mm")
 # Arm's cores have numbers here; names as in the register MIDR_EL1 of their manuals.
 _ARM_PARTS = {
     0xC07: "Cortex-A7", 0xC09: "Cortex-A9", 0xC0F: "Cortex-A15", 0xD03: "Cortex-A53", 0xD04: "Cortex-A35",
@@ -51,9 +48,8 @@ def measure_conditions(threads: int, root: Path = ROOT) -> dict[str, Any]:
 
     threads: that the measurement uses, or the most of several
     """
-    text = _read(root / "proc/cpuinfo")
-    flags = parse_flags(text)
-    cpu = detect_cpu(root / "proc/cpuinfo")
+    cpuinfo = root / "proc/cpuinfo"
+    cpu, features = detect_cpu(cpuinfo), cpu_features(cpuinfo)
     told = {
         "board": _read(root / "proc/device-tree/model").rstrip("\0 \n"),
         "physical_cores": _physical_cores(root),
@@ -66,11 +62,11 @@ def measure_conditions(threads: int, root: Path = ROOT) -> dict[str, Any]:
     }
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "cpu": cpu_name(text),
+        "cpu": cpu_name(_read(cpuinfo)),
         "machine": cpu.machine,
         "has_vnni": cpu.has_vnni,
         "has_dotprod": cpu.has_dotprod,
-        "int8_instructions": [name for flag, name in _INT8_INSTRUCTIONS.items() if flag in flags],
+        "int8_instructions": [name for name in _INT8_INSTRUCTIONS if name in features],
         "cores": default_threads(),
         "cores_total": os.cpu_count() or 1,
         "cores_limited_by": _limited_by(),

@@ -18,6 +18,8 @@ _SMALL_MS = 1.0
 # Processes that compute beside ours, per core.
 _BUSY_LOAD = 0.5
 _MOST_NAMES = 2
+# One round's ratio may be a neighbour's doing.
+_LEAST_ROUNDS = 3
 
 
 def remarks(report: BenchReport) -> Iterator[str]:
@@ -52,7 +54,7 @@ def _int8(report: BenchReport) -> Iterator[str]:
     """Where int8 is slower than fp32, or gains little; a line per package and cause."""
     found: dict[tuple[str, str], list[Gain]] = {}
     for gain in report.int8_gains:
-        if gain.ratio.median < LEAST_INT8_GAIN:
+        if gain.ratio.median < LEAST_INT8_GAIN and gain.ratio.rounds >= _LEAST_ROUNDS:
             key = gain.fast.variant.package, int8_cause(gain, report)
             found.setdefault(key, []).append(gain)
     for (package, cause), gains in found.items():
@@ -101,7 +103,7 @@ def _threads(report: BenchReport) -> Iterator[str]:
         fewer, more = gain.slow.threads, gain.fast.threads
         # Twice the threads are to gain 15 %, half as many more 7.5 %.
         least = 1 + (_LEAST_THREAD_GAIN - 1) * min(1.0, more / fewer - 1)
-        if gain.ratio.median < least:
+        if gain.ratio.median < least and gain.ratio.rounds >= _LEAST_ROUNDS:
             found.setdefault((fewer, more, thread_cause(gain, report.conditions)), []).append(gain)
     for (fewer, more, cause), gains in found.items():
         ratios = [gain.ratio.median for gain in gains]
@@ -118,9 +120,8 @@ def thread_cause(gain: Gain, conditions: Mapping[str, Any]) -> str:
     """Why more threads gain little: the first that fits."""
     threads, cores = gain.fast.threads, conditions["cores"]
     if threads > cores:
-        return f"this process may use {cores} of {conditions['cores_total']} cores" + (
-            f": {conditions['cores_limited_by']}" if conditions["cores_limited_by"] else ""
-        )
+        reason = f" ({conditions['cores_limited_by']})" * bool(conditions["cores_limited_by"])
+        return f"this process has no more cores than {cores}{reason}"
     if (physical := conditions.get("physical_cores", cores)) < threads:
         return f"these {cores} cores are hyperthreads of {physical}"
     if _is_busy(conditions):

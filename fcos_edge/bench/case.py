@@ -35,11 +35,14 @@ class Case:
         self._memory: dict[str, float | None] = {}
         self._worker: Worker | None = None
 
-    def start(self, pictures: Sequence[Path], timeout_s: float) -> None:
-        """Load, run a first time, warm up, keep the pictures."""
+    def start(self, pictures: Sequence[Path], timeout_s: float, cache: Path) -> None:
+        """Load, run a first time, warm up, keep the pictures.
+
+        cache: where the runtime keeps what it makes of the file
+        """
         began = time.monotonic()
         try:
-            self._worker = Worker(self.variant.python, timeout_s)
+            self._worker = Worker(self.variant.python, timeout_s, cache=cache)
         except OSError as error:
             self.failure = f"{self.variant.python} cannot be started: {error.strerror}"
             return

@@ -19,7 +19,8 @@ class CaseReport:
 
     size_bytes  of all its files
     versions    of what ran it
-    load_ms     from the file to a network that is ready, in a fresh process that keeps nothing of it
+    load_ms     from the file to a network that is ready, in a fresh process: for the fewest threads as on a
+                machine's first start, for others with what that may have kept
     first_ms    its first inference
     memory_mib  resident memory of its process: `before` loading, at `rest`, at `peak`
     latency     stage -> milliseconds; empty where it failed before
@@ -69,11 +70,13 @@ class Setting:
 class ThroughputReport:
     """Pictures a second of a variant, from picture to detections.
 
-    tried  setting -> pictures, and pictures a second
+    tried          setting -> pictures, and pictures a second
+    load_again_ms  to load it in a fresh process on a later start, with what the first has kept
     """
 
     variant: Variant
     tried: Mapping[Setting, tuple[int, float]] = field(default_factory=dict)
+    load_again_ms: float | None = None
     failure: str = ""
 
     @property
@@ -86,7 +89,13 @@ class ThroughputReport:
             for setting, (pictures, rate) in self.tried.items()
         ]
         best = max(tried, key=lambda one: one["pictures_per_second"], default=None)
-        return {**describe_variant(self.variant), "best": best, "tried": tried, "failure": self.failure}
+        return {
+            **describe_variant(self.variant),
+            "best": best,
+            "tried": tried,
+            "load_again_ms": self.load_again_ms,
+            "failure": self.failure,
+        }
 
 
 @dataclass(frozen=True)

@@ -30,28 +30,37 @@ def measure_variant(
     seconds: float,
     load_s: float,
     timeout_s: float,
+    cache: Path,
 ) -> ThroughputReport:
-    """Try every setting, for `seconds` together.
+    """Try every setting for which `seconds` are enough, and the first in any case.
 
-    load_s: that one network takes to load
+    load_s  that one network takes to load
+    cache   where the runtime has kept what it made of the file
     """
     end = time.monotonic() + seconds
     tried: dict[Setting, tuple[int, float]] = {}
+    load_again_ms = None
     try:
-        with Worker(variant.python, timeout_s) as worker:
+        with Worker(variant.python, timeout_s, cache=cache) as worker:
             worker.call("keep", pictures=[str(picture.resolve()) for picture in pictures])
             settings = settings_for(cores)
             for place, setting in enumerate(settings):
-                share_s = (end - time.monotonic()) / (len(settings) - place)
+                left_s = end - time.monotonic()
+                networks_s = load_s * setting.networks
+                if tried and left_s < networks_s + LEAST_SECONDS:
+                    continue
                 answer = worker.call(
                     "throughput", path=str(path.resolve()), runtime=variant.runtime,
                     networks=setting.networks, threads=setting.threads,
-                    seconds=max(LEAST_SECONDS, share_s - load_s * setting.networks),
+                    seconds=max(LEAST_SECONDS, left_s / (len(settings) - place) - networks_s),
                 )  # fmt: skip
                 done = Setting(setting.networks, setting.threads, answer["is_asynchronous"])
+                if load_again_ms is None:  # the only one whose process was fresh
+                    load_again_ms = answer["load_ms"]
+                    load_s = answer["load_ms"] / 1e3
                 tried[done] = (answer["pictures"], round(answer["per_second"], 1))
     except OSError as error:
-        return ThroughputReport(variant, {}, f"{variant.python} cannot be started: {error.strerror}")
+        return ThroughputReport(variant, failure=f"{variant.python} cannot be started: {error.strerror}")
     except WorkerError as error:
-        return ThroughputReport(variant, tried, str(error))
-    return ThroughputReport(variant, tried)
+        return ThroughputReport(variant, tried, load_again_ms, str(error))
+    return ThroughputReport(variant, tried, load_again_ms)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any
 
 import fcos_edge
+from fcos_edge.cache import VARIABLE
 from fcos_edge.errors import RuntimeUnavailableError
 from fcos_edge.workers.variants import Interpreter
 
@@ -34,9 +35,15 @@ class Worker:
     """A child process (child.py), from the first `call` to `close`."""
 
     def __init__(
-        self, python: str = sys.executable, timeout_s: float = TIMEOUT_S, module: str = _CHILD
+        self,
+        python: str = sys.executable,
+        timeout_s: float = TIMEOUT_S,
+        module: str = _CHILD,
+        cache: Path | None = None,
     ) -> None:
         """python: an interpreter that has fcos-edge; timeout_s: of each answer; module: that it runs.
+
+        cache: where runtimes keep what they make of models (cache.py), None: where they always do
 
         Raises OSError where `python` is no program.
         """
@@ -51,7 +58,7 @@ class Worker:
                 stderr=self._stderr,
                 # Python looks for modules in the working folder first: one where there are none.
                 cwd=os.sep,
-                env=_environment(python),
+                env=_environment(python, cache),
             )
         except OSError:
             self._stderr.close()
@@ -161,8 +168,10 @@ def open_interpreter(name: str, python: Path) -> Interpreter:
     return Interpreter(os.path.abspath(python), having)
 
 
-def _environment(python: str) -> dict[str, str]:
+def _environment(python: str, cache: Path | None) -> dict[str, str]:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if cache is not None:
+        environment[VARIABLE] = str(cache)
     if python == sys.executable:
         # Where this package was found by other means than an installation. Last: nothing there goes first.
         folder = str(Path(fcos_edge.__file__).parent.parent)

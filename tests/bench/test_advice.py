@@ -83,7 +83,8 @@ def test_int8__gain_that_threads_take_away(load: float, said: str) -> None:
     (thread_gain(1.1, 4, 6), X86 | {"cores": 6, "physical_cores": 6}, None),  # half as many more
     (thread_gain(1.05, 4, 6), X86 | {"cores": 6, "physical_cores": 6}, "6 threads gain nothing over 4"),
     (thread_gain(1.0, 1, 2), X86 | {"cores": 1, "cores_limited_by": "the container's quota is 1"},
-     "this process may use 1 of 4 cores: the container's quota is 1"),
+     "this process has no more cores than 1 (the container's quota is 1)"),
+    (thread_gain(1.0, 4, 8), X86, "this process has no more cores than 4"),
     (thread_gain(1.0, 2, 4), X86 | {"physical_cores": 2}, "these 4 cores are hyperthreads of 2"),
     (thread_gain(1.0, 1, 2), X86 | {"physical_cores": 2}, "share their memory"),
     (thread_gain(1.0, 1, 2), X86 | {"load_before": 3.0}, "other processes kept cores busy (load 3.0 before)"),
@@ -97,6 +98,15 @@ def test_threads__that_gain_nothing_have_a_cause(
     assert len(lines) == (said is not None)
     if said is not None:
         assert said in lines[0]
+
+
+def test_gains__of_few_rounds_are_not_judged() -> None:
+    slow = Ratio(0.5, 0.5, 0.5, 2)
+    gains = {
+        "int8_gains": (replace(int8_gain(0.5), ratio=slow),),
+        "thread_gains": (replace(thread_gain(0.5, 1, 2), ratio=slow),),
+    }
+    assert not list(remarks(report(X86, **gains)))
 
 
 def test_threads__many_artifacts_are_counted() -> None:
