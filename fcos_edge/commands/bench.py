@@ -147,8 +147,8 @@ def _print(report: BenchReport) -> None:
         )  # fmt: skip
         least = min(case.threads for case in measured)
         print(
-            f"\nin a process of its own, {count_threads(least)}: ms to load at a first start and at later ones,"
-            " ms of the first inference; MiB of memory before loading, at rest, at peak, and of files"
+            f"\nin a process of its own, {count_threads(least)}: ms to load at a first start and at later"
+            " ones, ms of the first inference; MiB of memory before loading, at rest, at peak, and of files"
         )
         print_table(
             ("artifact", "package", "load", "later", "first", "before", "at rest", "at peak", "files"),

@@ -30,7 +30,7 @@ def test_table__names_its_conditions_and_n(
     lines = out.splitlines()
     assert "load" in lines[0]
     assert "onnxruntime" in lines[1]
-    assert "rounds" in lines[2]
+    assert "1 picture over and over, " in lines[2]
     assert "left out as warm-up: 10 calls" in lines[2]
     header = next(line.split() for line in lines if line.startswith("artifact"))
     rows = [line.split() for line in lines if line.startswith(("model.fp32.onnx", "model.int8.onnx"))]
