@@ -46,6 +46,11 @@ def positive_float(text: str) -> float:
     return value
 
 
+def not_negative_float(text: str) -> float:
+    """A number from 0."""
+    return 0.0 if text in ("0", "0.0") else positive_float(text)
+
+
 def package_and_path(text: str) -> tuple[str, Path]:
     """`tflite-runtime=venv/bin/python`."""
     package, separator, path = text.partition("=")

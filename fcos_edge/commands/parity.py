@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcos_edge.arguments import add_variant_options, different_names, positive_float, positive_int
+from fcos_edge.arguments import (
+    add_variant_options,
+    different_names,
+    not_negative_float,
+    positive_float,
+    positive_int,
+)
 from fcos_edge.console import note, print_json
 from fcos_edge.errors import UsageError
 
@@ -25,6 +32,13 @@ LIMITS = {
     "agreement_factor": "how many times as wide the limits on raw outputs and detections are",
     "max_latency_ratio": "int8 time / fp32 time of a runtime",
     "max_latency_ms": "median milliseconds of a picture, letterbox to detections",
+}
+# "Nothing may be lost" is a limit, too.
+_TYPES: dict[str, Callable[[str], float]] = {
+    "max_ap_drop": not_negative_float,
+    "max_class_drop": not_negative_float,
+    "max_miss_increase": not_negative_float,
+    "least_boxes": positive_int,
 }
 
 
@@ -75,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default = getattr(Limits(), name)
         limits.add_argument(
             f"--{name.replace('_', '-')}", metavar="X", dest=name, default=default,
-            type=positive_int if name == "least_boxes" else positive_float,
+            type=_TYPES.get(name, positive_float),
             help=f"{what} (default: {'not judged' if default is None else f'{default:g}'})",
         )  # fmt: skip
 
@@ -84,9 +98,15 @@ def run(args: argparse.Namespace) -> int:
     from fcos_edge.parity.measure import Request, collect, measure
     from fcos_edge.parity.summary import print_report
 
-    if args.collect is not None and (args.from_files or args.baseline):
+    if args.collect is not None and (args.from_files or args.baseline or args.checkpoint):
         raise UsageError(
-            "--collect only runs: leave out --from and --baseline, and give them where the report is made"
+            "--collect only runs: leave out --from, --baseline and --checkpoint, and give them where the"
+            " report is made"
+        )
+    if args.from_files and (args.runtime or args.precisions or args.python or args.onnx_in_openvino):
+        raise UsageError(
+            "--from reports on all that was collected: leave out --runtime, --precisions, --python and"
+            " --onnx-in-openvino, and give them to --collect"
         )
     request = Request(
         bundle=args.bundle, data=args.data, split=args.split, classes=args.classes, is_strict=args.strict,

@@ -7,6 +7,7 @@ runs are not compared; int8 time / fp32 time is, a ratio within each run.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,19 @@ class Baseline:
     def artifacts(self) -> dict[str, Mapping[str, Any]]:
         return {one["name"]: one for one in self.document["artifacts"] if one["accuracy"]}
 
+    def earlier(self, one: ArtifactParity) -> Mapping[str, Any] | None:
+        """The same artifact there: of the same name, or the only one of that file and package.
+
+        What was collected has its file's name in its own, which changes from week to week.
+        """
+        variant = one.run.variant
+        same = [
+            before
+            for before in self.artifacts.values()
+            if (before["file"], before["package"]) == (variant.file, variant.package)
+        ]
+        return self.artifacts.get(one.name) or (same[0] if len(same) == 1 else None)
+
 
 def read_baseline(path: Path) -> Baseline:
     """Read what `parity --json` printed. Raises UsageError for anything else."""
@@ -44,52 +58,91 @@ def read_baseline(path: Path) -> Baseline:
         schema = document["schema"]
         if not schema.startswith(SCHEMA_NAME):
             raise ValueError(f"its schema is {schema!r}")
-        check_version(str(path), schema.removeprefix(SCHEMA_NAME), SCHEMA_VERSION)
+        _check_version(path, schema.removeprefix(SCHEMA_NAME))
         for one in document["artifacts"]:
             if one["accuracy"]:
-                one["name"], one["latency_ratio"]
-                for row in one["accuracy"]["classes"].values():
-                    row["boxes"] + row["AP"]
-        dict(document["data"])
+                _check_artifact(one)
+        document["data"].keys(), document["bundle"].keys()
     except OSError as error:
         raise UsageError(f"--baseline {path}: cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
-        raise UsageError(
-            f"--baseline {path}: not what `parity --json` printed ({' '.join(str(error).split())[:200]})"
-        ) from None
+    except KeyError as error:
+        raise _not_a_report(path, f"{error} is missing") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise _not_a_report(path, str(error)) from None
     return Baseline(path.name, document)
+
+
+def _check_version(path: Path, version: str) -> None:
+    try:
+        check_version("report", version, SCHEMA_VERSION)
+    except SpecError as error:
+        raise UsageError(f"--baseline {path}: {error}") from None
+
+
+def _check_artifact(one: Mapping[str, Any]) -> None:
+    """Raise ValueError, KeyError or TypeError unless all that is compared is there."""
+    figures = [0.0 if one["latency_ratio"] is None else 1 / one["latency_ratio"]["median"]]
+    for row in one["accuracy"]["classes"].values():
+        figures += [row["AP"], row["miss_rate"] or 0.0]
+    if not all(isinstance(one[key], str) for key in ("name", "file", "package")):
+        raise ValueError("an artifact has no name")
+    if not all(map(math.isfinite, figures)):
+        raise ValueError(f"{one['name']}: a figure is no finite number")
+
+
+def _not_a_report(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"--baseline {path}: not what `parity --json` printed ({' '.join(why.split())[:200]}); give"
+        " such a file"
+    )
 
 
 def check_same_data(baseline: Baseline, data: Mapping[str, Any]) -> None:
     """Raise UsageError where the earlier report is of other pictures."""
     before = baseline.document["data"]
-    for key in ("pictures_sha256", "classes", "boxes"):
-        if before.get(key) != data[key]:
+    for key, what in (("pictures_sha256", "pictures"), ("classes", "classes"), ("boxes", "boxes")):
+        found, wanted = before.get(key), data[key]
+        if key == "classes" and isinstance(found, list):
+            found, wanted = sorted(map(str, found)), sorted(wanted)
+        if found != wanted:
             raise UsageError(
-                f"--baseline {baseline.file}: was measured on other data ({before.get('name')}, "
-                f"{before.get('pictures')} pictures); give a report of {data['name']}"
+                f"--baseline {baseline.file}: was measured on other {what} ({before.get('name')}, "
+                f"{before.get('pictures')} pictures, {before.get('boxes')} boxes); give a report of these"
+                f" {data['pictures']} pictures and {data['boxes']} boxes of {data['name']}"
             )
 
 
 def judged_against(
     baseline: Baseline, artifacts: tuple[ArtifactParity, ...], limits: Limits
 ) -> tuple[tuple[ArtifactParity, ...], dict[str, Any]]:
-    """The artifacts with gates against the baseline added, and what the report says of it."""
-    judged, compared = [], []
+    """The artifacts with gates against the baseline added, and what the report says of it.
+
+    Raises UsageError where none of them is in the baseline.
+    """
+    judged, compared, there, new = [], [], set(), []
     for one in artifacts:
-        before = baseline.artifacts.get(one.name)
+        before = baseline.earlier(one)
         gates: tuple[Gate, ...] = ()
+        if before is None:
+            new.append(one.name)
+        else:
+            there.add(before["name"])
         if before is not None and one.accuracy is not None:
             compared.append(one.name)
             gates = tuple(_gates(before, one, baseline.file, limits))
         judged.append(replace(one, gates=(*one.gates, *gates)))
-    names = {one.name for one in artifacts}
+    if not there:
+        # A gate that never judges anything would pass for ever.
+        raise UsageError(
+            f"--baseline {baseline.file}: has none of the artifacts that ran, it has"
+            f" {', '.join(baseline.artifacts) or 'none at all'}; give a report of these"
+        )
     return tuple(judged), {
         "file": baseline.file,
         "bundle": baseline.document["bundle"],
         "compared": compared,
-        "only_there": sorted(set(baseline.artifacts) - names),
-        "only_here": sorted(names - set(compared)),
+        "only_there": sorted(set(baseline.artifacts) - there),
+        "only_here": new,
     }
 
 

@@ -216,5 +216,5 @@ def latency_gates(ratio: float | None, whole_ms: float | None, limits: Limits) -
 def _worst_class(
     gate: str, figure: str, changes: Mapping[str, float], names: Iterable[str], limit: float, why: str
 ) -> Gate:
-    worst = max(names, key=lambda name: changes[name])
+    worst = max(names, key=lambda name: (math.isnan(changes[name]), changes[name]))
     return Gate(gate, Check(worst, figure, 100 * changes[worst], limit), why)

@@ -78,7 +78,7 @@ def measure(request: Request, recordings: Sequence[Path] = (), baseline: Path | 
     manifest = read_manifest(request.bundle)
     classes = _chosen(request.classes, manifest.spec.classes)
     before = None if baseline is None else read_baseline(baseline)
-    read = [read_recording(path) for path in recordings]
+    read = _read_recordings(recordings)
     check_classes(request.data, request.split, classes, request.is_strict, note)
     labelled = read_truth(request.data, request.split, classes)
     identities = identify(labelled.pictures)
@@ -94,10 +94,11 @@ def measure(request: Request, recordings: Sequence[Path] = (), baseline: Path | 
     skipped: tuple[str, ...] = ()
     if read:
         reference, runs, why = _reference_of_files(request, manifest, labelled, read, options)
-        conditions |= {path.name: dict(one.conditions) for path, one in zip(recordings, read, strict=True)}
+        conditions |= {one.machine: dict(one.conditions) for one in read}
     else:
-        variants, skipped = _plan(request, manifest)
-        chosen = find_reference(request.bundle, manifest, variants, request.checkpoint)
+        planned, skipped = _plan(request, manifest)
+        variants = chosen_variants(planned, request.precisions)
+        chosen = find_reference(request.bundle, manifest, planned, request.checkpoint)
         note(f"reference: {chosen.why}")
         paths = [picture.path for picture in labelled.pictures]
         runs = run_variants(request.bundle, manifest, variants, chosen, paths, options)
@@ -121,10 +122,12 @@ def collect(request: Request, out: Path) -> Recording:
 
     check_recording_file(out)
     manifest = read_manifest(request.bundle)
-    variants, _ = _plan(request, manifest)
-    check_classes(request.data, request.split, manifest.spec.classes, request.is_strict, note)
-    pictures = read_pictures(request.data, request.split, manifest.spec.classes)
+    classes = _chosen(request.classes, manifest.spec.classes)
+    variants = chosen_variants(_plan(request, manifest)[0], request.precisions)
+    check_classes(request.data, request.split, classes, request.is_strict, note)
+    pictures = read_pictures(request.data, request.split, classes)
     check_pictures(request.data, pictures)
+    identities = identify(pictures)
     threads = checked_threads(request.threads)
     conditions = measure_conditions(threads)
     paths = [picture.path for picture in pictures]
@@ -132,19 +135,29 @@ def collect(request: Request, out: Path) -> Recording:
     runs = run_variants(request.bundle, manifest, variants, None, paths, options)
     recording = Recording(
         _manifest_digest(request.bundle), f"{request.data.resolve().name}/{request.split}",
-        identify(pictures), conditions, tuple(compared.run for compared in runs.artifacts),
+        identities, conditions, tuple(compared.run for compared in runs.artifacts),
     )  # fmt: skip
     write_recording(out, recording)
     return recording
 
 
 def _plan(request: Request, manifest: Manifest) -> tuple[tuple[Variant, ...], tuple[str, ...]]:
-    interpreters = [this_interpreter()]
-    interpreters += [open_interpreter(package, python) for package, python in request.pythons]
+    # What is named comes first: a package that is here, too, runs where the user wants it.
+    interpreters = [open_interpreter(package, python) for package, python in request.pythons]
+    interpreters.append(this_interpreter())
     variants, skipped = plan_variants(
         manifest, interpreters, runtime=request.runtime, has_onnx_in_openvino=request.has_onnx_in_openvino
     )
-    return chosen_variants(variants, request.precisions), skipped if request.runtime is None else ()
+    return variants, skipped if request.runtime is None else ()
+
+
+def _read_recordings(paths: Sequence[Path]) -> list[Recording]:
+    """Each with a name of its own, by which its artifacts are told from others'."""
+    names = [path.name for path in paths]
+    machines = [str(path) if names.count(path.name) > 1 else path.name for path in paths]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError(f"--from {' '.join(map(str, paths))}: one file is named twice; name each once")
+    return [read_recording(path, machine) for path, machine in zip(paths, machines, strict=True)]
 
 
 def _reference_of_files(

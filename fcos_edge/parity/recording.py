@@ -1,6 +1,6 @@
 """What one artifact made of every picture: detections and times, in memory and as JSON Lines.
 
-    {"schema": "fcos-edge.parity-run/1.0", "bundle": ..., "data": ..., "pictures": [...], "conditions": ...}
+    {"schema": "fcos-edge.parity-run/1.0", "bundle": ..., "artifacts": 2, "pictures": [...], ...}
     {"variant": {...}, "threads": ..., "versions": ..., "verify": ..., ...}
     {"picture": 0, "boxes_xyxy": [[...]], "scores": [...], "labels": [...]}
     {"picture": 1, ...}
@@ -12,6 +12,7 @@ its line.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fcos_edge.artifact import PRECISIONS
 from fcos_edge.detections import Detections
 from fcos_edge.errors import SpecError, UsageError
 from fcos_edge.spec import ModelSpec, check_version
@@ -95,6 +97,7 @@ class PictureId:
 class Recording:
     """All runs over one set of pictures on one machine.
 
+    machine     the name of the file that it was read from, "" for this machine
     bundle      sha256 of the bundle's manifest
     data        name and split of the data
     conditions  of the machine (conditions.measure_conditions)
@@ -105,6 +108,7 @@ class Recording:
     pictures: tuple[PictureId, ...]
     conditions: Mapping[str, Any]
     runs: tuple[VariantRun, ...]
+    machine: str = ""
 
 
 def check_recording_file(path: Path) -> None:
@@ -133,26 +137,46 @@ def write_recording(path: Path, recording: Recording) -> None:
             part.unlink(missing_ok=True)
 
 
-def read_recording(path: Path) -> Recording:
-    """Read what `write_recording` wrote. Raises UsageError for anything else."""
+def read_recording(path: Path, machine: str | None = None) -> Recording:
+    """Read what `write_recording` wrote. Raises UsageError for anything else.
+
+    machine: what it is called; by default the file's name
+    """
+    machine = path.name if machine is None else machine
     try:
         with path.open(encoding="utf-8") as file:
             lines = [json.loads(line) for line in file]
+        if not lines:
+            raise ValueError("it is empty")
         head, *rest = lines
         schema = head["schema"]
         if not schema.startswith(RUN_SCHEMA):
             raise ValueError(f"its schema is {schema!r}")
-        check_version(str(path), schema.removeprefix(RUN_SCHEMA), RUN_VERSION)
+        _check_version(path, schema.removeprefix(RUN_SCHEMA))
         pictures = tuple(PictureId(**entry) for entry in head["pictures"])
-        runs = tuple(_read_runs(rest, len(pictures), path.name))
-        return Recording(head["bundle"], head["data"], pictures, head["conditions"], runs)
+        runs = tuple(_read_runs(rest, len(pictures), machine))
+        if len(runs) != head["artifacts"]:
+            raise ValueError(f"{len(runs)} artifacts of {head['artifacts']}: the file is cut short")
+        return Recording(head["bundle"], head["data"], pictures, dict(head["conditions"]), runs, machine)
     except OSError as error:
         raise UsageError(f"--from {path}: cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, KeyError, TypeError, AttributeError, SpecError) as error:
-        raise UsageError(
-            f"--from {path}: not what `parity --collect` wrote ({' '.join(str(error).split())[:200]});"
-            " collect again"
-        ) from None
+    except KeyError as error:
+        raise _not_a_recording(path, f"{error} is missing") from None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, SpecError) as error:
+        raise _not_a_recording(path, str(error)) from None
+
+
+def _check_version(path: Path, version: str) -> None:
+    try:
+        check_version("recording", version, RUN_VERSION)
+    except SpecError as error:
+        raise UsageError(f"--from {path}: {error}") from None
+
+
+def _not_a_recording(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"--from {path}: not what `parity --collect` wrote ({' '.join(why.split())[:200]}); collect again"
+    )
 
 
 def _lines(recording: Recording) -> Iterator[dict[str, Any]]:
@@ -160,6 +184,7 @@ def _lines(recording: Recording) -> Iterator[dict[str, Any]]:
         "schema": RUN_SCHEMA + "{}.{}".format(*RUN_VERSION),
         "bundle": recording.bundle,
         "data": recording.data,
+        "artifacts": len(recording.runs),
         "pictures": [asdict(picture) for picture in recording.pictures],
         "conditions": dict(recording.conditions),
     }
@@ -185,9 +210,28 @@ def _read_runs(lines: Sequence[Mapping[str, Any]], num_pictures: int, machine: s
             raise ValueError("its thresholds do not fit its classes")
         if spec is not None and any((one.labels >= len(spec.classes)).any() for one in detections):
             raise ValueError("a label is none of its classes")
-        values = {name: head[name] for name in _HEAD}
         thresholds = tuple(map(float, head["thresholds"]))
         variant = Variant(**head["variant"], python="")
+        if variant.precision not in PRECISIONS:
+            raise ValueError(f"its precision is {variant.precision!r}")
+        values = _checked({name: head[name] for name in _HEAD})
         yield VariantRun(
             variant, spec=spec, thresholds=thresholds, detections=detections, machine=machine, **values
         )
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """What the report counts on. Raises one of `read_recording`'s errors for anything else."""
+    for stages_ms in (call for calls in values["rounds_ms"] for call in calls):
+        letterbox, inference, postprocess = stages_ms
+        if not 0 < letterbox + inference + postprocess < math.inf:
+            raise ValueError("its times are no milliseconds")
+    for mib in values["memory_mib"].values():
+        float(mib or 0)
+    if not isinstance(values["failure"], str):
+        raise ValueError("its failure is no text")
+    if values["verify"] is not None:
+        missing = {"passed", "failure", "note"} - values["verify"].keys()
+        if missing:
+            raise ValueError(f"its verify lacks {', '.join(sorted(missing))}")
+    return {**values, "versions": dict(values["versions"])}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcos_edge import embedded
-from fcos_edge.bundle import Manifest, sha256_of
-from fcos_edge.errors import CheckpointError, UsageError
-from fcos_edge.workers.variants import TORCH, Variant
+from fcos_edge.bundle import Manifest, check_files, sha256_of
+from fcos_edge.errors import ArtifactError, CheckpointError, UsageError
+from fcos_edge.workers.variants import TORCH, Variant, files_of
 
 _FIRST = ("onnxruntime", "openvino", "ai-edge-litert")  # of float artifacts, where PyTorch is not
 
@@ -31,8 +31,10 @@ def find_reference(
 
     checkpoint  that the bundle was exported from; None: the embedded one, where the bundle was made from it
 
-    Raises CheckpointError where the checkpoint is another one, UsageError where nothing here can be the
-    reference.
+    variants    all that can run here
+
+    Raises CheckpointError where the checkpoint is another one, ArtifactError where every float artifact is
+    damaged, UsageError where nothing here can be the reference.
     """
     wanted = manifest.spec.provenance.get("checkpoint_sha256")
     path = checkpoint or embedded.CHECKPOINT
@@ -49,12 +51,26 @@ def find_reference(
     if is_same and has_torch:
         return Reference(Variant(path.name, "fp32", TORCH, TORCH), path, "the checkpoint in PyTorch")
     why = "PyTorch is not installed" if not has_torch else "no --checkpoint was given"
+    rank = {package: place for place, package in enumerate(_FIRST)}
     floats = [variant for variant in variants if variant.precision == "fp32"]
     if not floats:
         raise UsageError(
             f"{folder}: nothing to compare with: {why}, and no fp32 artifact runs here; give --checkpoint on"
             " a workstation, or collect here with --collect"
         )
-    rank = {package: place for place, package in enumerate(_FIRST)}
-    best = min(floats, key=lambda variant: rank.get(variant.package, len(rank)))
+    floats.sort(key=lambda variant: rank.get(variant.package, len(rank)))
+    best = _first_whole(folder, manifest, floats)
     return Reference(best, folder / best.file, f"{best.name}, since {why}")
+
+
+def _first_whole(folder: Path, manifest: Manifest, variants: Sequence[Variant]) -> Variant:
+    """A damaged file is that artifact's failure; nothing else is to be judged by it."""
+    errors = []
+    for variant in variants:
+        try:
+            check_files(folder, files_of(manifest, variant))
+        except ArtifactError as error:
+            errors.append(error)
+        else:
+            return variant
+    raise errors[0]

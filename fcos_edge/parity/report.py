@@ -11,6 +11,7 @@ from fcos_edge.detections import Detections
 from fcos_edge.parity.accuracy import Accuracy, compare_accuracy, measure_accuracy
 from fcos_edge.parity.agreement import PictureDisagreement, compare_detections, worst_pictures
 from fcos_edge.parity.artifact import ArtifactParity, SelfAgreement
+from fcos_edge.parity.baseline import SCHEMA_NAME, SCHEMA_VERSION
 from fcos_edge.parity.gates import Gate
 from fcos_edge.parity.latency import stage_latencies, time_ratio
 from fcos_edge.parity.limits import Limits
@@ -21,7 +22,7 @@ from fcos_edge.spec import ModelSpec
 if TYPE_CHECKING:
     from fcos_edge.train.evaluation.evaluate import LabelledSplit
 
-SCHEMA = "fcos-edge.parity/1.0"
+SCHEMA = SCHEMA_NAME + "{}.{}".format(*SCHEMA_VERSION)
 # A network that hardly reacts to a flipped bit has no floor to speak of; rounding at its end remains.
 _LEAST_FLOOR = 0.005  # standard deviations of the logits
 

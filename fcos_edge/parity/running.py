@@ -2,7 +2,7 @@
 
 The pictures go through in blocks. In each block the reference comes first and every artifact has its turn,
 only one process at a time; raw outputs are compared block by block and dropped, so that memory does not grow
-with the data. Afterwards all take turns in short rounds that are timed.
+with the data. Afterwards the artifacts take turns in short rounds that are timed.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def run_variants(
             for start in range(0, len(paths), _BLOCK):
                 seeds = range(start, min(start + _BLOCK, len(paths)))
                 session.run_block([paths[i] for i in seeds], list(seeds))
+                if truth is not None:
+                    truth.require()
                 progress.advance(seeds.stop)
         finally:
             progress.close()
-        if truth is not None:
-            truth.require()
         if options.is_timed:
-            _time_rounds(live)
+            _time_rounds(artifacts)
         for one in live:
             one.ask_memory()
         if options.is_verified:

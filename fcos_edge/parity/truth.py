@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcos_edge.console import track
 from fcos_edge.errors import DataError
+from fcos_edge.image import read_image_bgr
 from fcos_edge.parity.recording import PictureId
 
 if TYPE_CHECKING:
@@ -43,7 +45,10 @@ def check_classes(
 
 
 def read_truth(data: Path, split: str, classes: Sequence[str]) -> LabelledSplit:
-    """Pictures and labels. Raises DataError for a split without pictures, labels or picture files."""
+    """Pictures and labels.
+
+    Raises DataError for a split without pictures, labels or picture files, ImageError for a damaged one.
+    """
     from fcos_edge.train.evaluation.evaluate import read_split
 
     labelled = read_split(data, split, classes)
@@ -56,12 +61,17 @@ def read_truth(data: Path, split: str, classes: Sequence[str]) -> LabelledSplit:
 
 
 def check_pictures(data: Path, pictures: Sequence[LabelledPicture]) -> None:
-    """Raise DataError where files of the labelled pictures are missing."""
+    """Raise DataError where files of the labelled pictures are missing, ImageError where one is damaged.
+
+    All are decoded: else every artifact would fail for what is wrong with the data.
+    """
     if missing := [picture.path for picture in pictures if not picture.path.is_file()]:
         raise DataError(
             f"{data}: {len(missing)} of {len(pictures)} labelled pictures are missing, as {missing[0]};"
             " copy the pictures too"
         )
+    for picture in track(pictures, "checking pictures", len(pictures)):
+        read_image_bgr(picture.path)
 
 
 def identify(pictures: Sequence[LabelledPicture]) -> tuple[PictureId, ...]:

@@ -101,7 +101,7 @@ def plan_variants(
         if not of_artifact:
             skipped.append(artifact.name)
     if not variants:
-        raise RuntimeUnavailableError(_what_to_install(runtime))
+        raise RuntimeUnavailableError(_why_nothing_runs(manifest, interpreters, runtime))
     return tuple(variants), tuple(skipped)
 
 
@@ -126,7 +126,13 @@ def _reads(runtime: str, suffix: str, has_onnx_in_openvino: bool) -> bool:
     return is_own or (has_onnx_in_openvino and runtime == "openvino" and suffix in readers)
 
 
-def _what_to_install(runtime: str | None) -> str:
+def _why_nothing_runs(manifest: Manifest, interpreters: Sequence[Interpreter], runtime: str | None) -> str:
+    having = {
+        name for interpreter in interpreters for name, package in interpreter.packages.items() if package
+    }
+    if runtime in having:
+        files = ", ".join(artifact.name for artifact in manifest.artifacts)
+        return f"the bundle has no file for {runtime}; it has {files}"
     names = runtime_names() if runtime is None else (runtime,)
     requirements = [find_runtime(name).REQUIREMENT for name in names]
     wanted = " or ".join(f"pip install '{requirement}'" for requirement in requirements if requirement)
