@@ -17,9 +17,17 @@ from fcos_edge.artifact import ArtifactInfo
 from fcos_edge.budgets import Budgets, FloatBudget, Int8Budget
 from fcos_edge.detections import Detections
 from fcos_edge.golden import Golden, GoldenPicture
-from fcos_edge.matching import count_unmatched, near_pairs, partner_pairs
+from fcos_edge.matching import DoubleArray, count_unmatched, near_pairs, partner_pairs
 from fcos_edge.runtime import FloatArray
 from fcos_edge.spec import BRANCHES
+
+# Of a channel's standard deviation, as a part of the largest value of the output.
+LEAST_SPREAD = 0.02
+# Values whose mean may deviate twice as far as that of very many: cells that touch deviate together.
+FEW_VALUES = 64
+
+LARGEST = "largest difference to PyTorch / largest value"
+FLOORS = "mean difference to the simulator in one-bit floors"
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Check:
 
     what    output, branch or picture that it is about
     figure  what was measured, in words
+    words   how a failure reads where the figure alone would not say it
     """
 
     what: str
@@ -35,6 +44,7 @@ class Check:
     value: float
     limit: float
     kind: Literal["at most", "at least"] = "at most"
+    words: str = ""
 
     @property
     def passed(self) -> bool:
@@ -44,12 +54,14 @@ class Check:
     @property
     def description(self) -> str:
         """`logits_p3: largest difference to PyTorch is 0.0123, allowed at most 0.001`."""
+        if self.words:
+            return f"{self.what}: {self.words}"
         return f"{self.what}: {self.figure} is {self.value:.4g}, allowed {self.kind} {self.limit:.4g}"
 
     def to_dict(self) -> dict[str, Any]:
         # JSON has no NaN and no infinity.
         value = self.value if math.isfinite(self.value) else None
-        return {**asdict(self), "value": value, "passed": self.passed}
+        return {**asdict(self), "value": value, "passed": self.passed, "description": self.description}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +78,24 @@ class Run:
     detections: Detections
 
 
+@dataclass(frozen=True)
+class Partners:
+    """How many detections were asked for a partner on the other side, and how many have one."""
+
+    asked: int
+    matched: int
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The detections of one picture and side."""
+
+    source_name: str
+    side: str
+    count: int
+    unmatched: int
+
+
 class Comparison:
     """Collects the runs of one artifact; `checks` gives the figures of all of them."""
 
@@ -75,6 +105,7 @@ class Comparison:
         self._budgets = budgets
         self._is_exact = is_exact
         self._runs: list[tuple[GoldenPicture, Run]] = []
+        self._scales = {output.name: output.scale or 0.0 for output in golden.outputs}
 
     def add(self, picture: GoldenPicture, run: Run) -> None:
         self._runs.append((picture, run))
@@ -89,61 +120,101 @@ class Comparison:
             for picture, run in self._runs
         ]  # fmt: skip
         if self._info.precision == "int8":
-            checks += self._simulator_checks(budgets.int8)
+            checks += self._step_checks() if self._is_exact else self._floor_checks(budgets.int8)
             checks += self._branch_checks(budgets.int8)
             checks.append(self._partner_check(budgets.int8))
         else:
             budget = budgets.fp32 if self._info.precision == "fp32" else budgets.fp16
             checks += self._output_checks(budget)
-            checks += self._pair_checks(budget)
+            checks += self._pair_checks()
         return tuple(checks)
+
+    def outputs_in_words(self) -> str:
+        """The raw outputs of `checks` in a few words."""
+        if self._info.precision != "int8":
+            budget = self._budgets.fp32 if self._info.precision == "fp32" else self._budgets.fp16
+            largest = max(c.value for c in self._output_checks(budget) if c.figure == LARGEST)
+            return f"{largest:.2g} of {budget.max_difference:g} to PyTorch"
+        if self._is_exact:
+            steps = max(check.value for check in self._step_checks())
+            return f"up to {steps:.4g} steps from the simulator" if steps else "equal to the simulator"
+        floors = max(
+            check.value for check in self._floor_checks(self._budgets.int8) if check.what in BRANCHES
+        )
+        return f"{floors:.3g} of {self._budgets.int8.floors:g} floors"
 
     def _output_checks(self, budget: FloatBudget) -> Iterator[Check]:
         for name in self._names():
             reference = np.stack([golden.fp32[name] for golden, _ in self._runs])
             found = np.stack([run.outputs[name] for _, run in self._runs])
-            part = _largest(found - reference) / (_largest(reference) or 1.0)
-            yield Check(name, "largest difference to PyTorch / largest value", part, budget.max_difference)
+            largest = _largest(reference) or 1.0
+            part = _largest(found - reference) / largest
+            yield Check(name, LARGEST, part, budget.max_difference)
+            shifts = np.abs((found - reference).mean(axis=(0, 1, 2), dtype=np.float64))
+            # A channel that hardly varies, as in a network that is not trained, is judged by the others.
+            shifts /= np.maximum(reference.std(axis=(0, 1, 2), dtype=np.float64), LEAST_SPREAD * largest)
+            worst = int(np.argmax(shifts))  # of a NaN, where there is one
+            figure = f"mean shift of {self._channel(name, worst)} to PyTorch / its standard deviation"
+            yield Check(name, figure, float(shifts[worst]), budget.shift)
 
-    def _pair_checks(self, budget: FloatBudget) -> Iterator[Check]:
+    def _pair_checks(self) -> Iterator[Check]:
         """Each detection clearly above its operating threshold has one partner, in both directions."""
-        for golden, run in self._runs:
-            certain, found_certain = (
-                self._above(detections, budget.threshold_margin)
-                for detections in (golden.candidates, run.detections)
-            )
-            for reference, found in ((certain, run.detections), (found_certain, golden.candidates)):
-                pairs = near_pairs(reference, found, iou=budget.iou, score=budget.score)
-                side = "PyTorch's" if reference is certain else "its"
-                figure = f"number of {side} {len(reference)} detections without a partner"
-                yield Check(golden.source_name, figure, count_unmatched(pairs), 0)
+        for asked in self._asked:
+            figure = f"number of {asked.side} {asked.count} detections without a partner"
+            yield Check(asked.source_name, figure, asked.unmatched, 0)
 
-    def _simulator_checks(self, budget: Int8Budget) -> Iterator[Check]:
-        points = {output.name: output for output in self._golden.outputs}
-        difference, size = 0.0, 0
+    def _step_checks(self) -> Iterator[Check]:
+        """An exact runtime: every integer is the simulator's."""
         for name in self._names():
-            point = points[name]
-            assert point.scale is not None
-            assert point.zero_point is not None
             for golden, run in self._runs:
-                integers = golden.int8[name].astype(np.float32)
-                reference = (integers - np.float32(point.zero_point)) * np.float32(point.scale)
-                distance = np.abs(run.outputs[name] - reference)
-                if self._is_exact:
-                    figure = f"largest difference to the simulator in steps on {golden.source_name}"
-                    yield Check(name, figure, _largest(distance) / point.scale, 0)
-                if name.startswith("logits"):
-                    difference += float(distance.sum(dtype=np.float64))
-                    size += distance.size
-        step = float(np.mean([p.scale for name, p in points.items() if name.startswith("logits")]))
-        floor = max(self._golden.one_bit_floor, budget.least_floor * step)
-        limit = 0.0 if self._is_exact else budget.floors
-        yield Check(
-            "logits", "mean difference to the simulator in one-bit floors", difference / size / floor, limit
+                figure = f"largest difference to the simulator in steps on {golden.source_name}"
+                steps = _largest(run.outputs[name] - self._simulated(golden, name)) / self._scales[name]
+                yield Check(name, figure, steps, 0)
+
+    def _floor_checks(self, budget: Int8Budget) -> Iterator[Check]:
+        """Another runtime: differences as large as those of a flipped bit, and not all to one side."""
+        found = {name: self._differences(name) for name in self._names()}
+        # A small network is not chaotic: there, rounding is all.
+        floors = {
+            name: max(floor, budget.least_floor * self._scales[name])
+            for name, floor in self._golden.one_bit_floors.items()
+        }
+        for branch in BRANCHES:
+            names = [name for name in self._names() if name.startswith(f"{branch}_")]
+            total = sum(float(np.abs(found[name]).sum()) for name in names)
+            allowed = sum(floors[name] * found[name].size for name in names)
+            yield Check(branch, FLOORS, total / allowed, budget.floors)
+        for name, differences in found.items():
+            floor = floors[name]
+            yield Check(name, FLOORS, float(np.abs(differences).mean()) / floor, budget.output_floors)
+            shifts = np.abs(differences.mean(axis=0)) / floor
+            worst = int(np.argmax(shifts))  # of a NaN, where there is one
+            figure = f"mean shift of {self._channel(name, worst)} to the simulator in one-bit floors"
+            limit = budget.shift_floors * (1 + math.sqrt(FEW_VALUES / len(differences)))
+            yield Check(name, figure, float(shifts[worst]), limit)
+
+    def _differences(self, name: str) -> DoubleArray:
+        """(cells of all pictures, C) float64: this output minus the simulator's."""
+        parts = [run.outputs[name] - self._simulated(golden, name) for golden, run in self._runs]
+        differences: DoubleArray = np.concatenate(
+            [part.reshape(-1, part.shape[2]) for part in parts], dtype=np.float64
         )
+        return differences
+
+    def _simulated(self, golden: GoldenPicture, name: str) -> FloatArray:
+        (point,) = (output for output in self._golden.outputs if output.name == name)
+        assert point.zero_point is not None
+        integers = golden.int8[name].astype(np.float32)
+        simulated: FloatArray = (integers - np.float32(point.zero_point)) * np.float32(point.scale)
+        return simulated
+
+    def _channel(self, name: str, index: int) -> str:
+        """What a channel of an output stands for."""
+        branch = name.split("_")[0]
+        sides = ("left", "top", "right", "bottom")
+        return {"logits": self._golden.spec.classes, "ltrb": sides}.get(branch, (branch,))[index]
 
     def _branch_checks(self, budget: Int8Budget) -> Iterator[Check]:
-        points = {output.name: output for output in self._golden.outputs}
         for branch in BRANCHES:
             names = [name for name in self._names() if name.startswith(f"{branch}_")]
             pairs = [(golden.fp32[name], run.outputs[name]) for golden, run in self._runs for name in names]
@@ -152,7 +223,7 @@ class Comparison:
                 for parts in zip(*pairs, strict=True)
             )
             # What varies by less than one step, as in a network that is hardly trained, int8 cannot follow.
-            step = float(np.mean([points[name].scale for name in names]))
+            step = float(np.mean([self._scales[name] for name in names]))
             spread = float(reference.std())
             mean = float(np.abs(found - reference).mean()) / max(spread, step)
             figure = "mean difference to PyTorch / its standard deviation"
@@ -162,20 +233,35 @@ class Comparison:
                 yield Check(branch, "correlation with PyTorch", correlation, budget.correlation, "at least")
 
     def _partner_check(self, budget: Int8Budget) -> Check:
-        total = unmatched = 0
-        for golden, run in self._runs:
-            reference = self._above(golden.candidates, budget.threshold_margin)
-            pairs = partner_pairs(
-                reference, run.detections, iou=budget.partner_iou, score_ratio=budget.partner_score
-            )
-            total += len(reference)
-            unmatched += count_unmatched(pairs)
-        part = 1 - unmatched / total if total else 1.0
-        figure = f"part of PyTorch's {total} detections that have a partner"
+        """Both sides are asked: a detection too many is as wrong as one that is lost."""
+        figures = self.partners()
+        part = figures.matched / figures.asked if figures.asked else 1.0
+        figure = f"part of {figures.asked} detections, PyTorch's and its, that have a partner"
         return Check("detections", figure, part, budget.matched, "at least")
 
-    def _above(self, detections: Detections, margin: float) -> Detections:
-        return detections.filtered([t + margin for t in self._info.operating_thresholds])
+    def partners(self) -> Partners:
+        """Over all pictures and both sides."""
+        count = sum(asked.count for asked in self._asked)
+        return Partners(count, count - sum(asked.unmatched for asked in self._asked))
+
+    @property
+    def _asked(self) -> Iterator[_Asked]:
+        """PyTorch's detections of each picture, then the artifact's."""
+        budgets = self._budgets
+        float_budget = budgets.fp32 if self._info.precision == "fp32" else budgets.fp16
+        is_int8 = self._info.precision == "int8"
+        margin = budgets.int8.threshold_margin if is_int8 else float_budget.threshold_margin
+        for golden, run in self._runs:
+            sides = {"PyTorch's": golden.candidates, "its": run.detections}
+            for (side, asking), others in zip(sides.items(), reversed(sides.values()), strict=True):
+                certain = asking.filtered([t + margin for t in self._info.operating_thresholds])
+                if is_int8:
+                    iou, ratio = budgets.int8.partner_iou, budgets.int8.partner_score
+                    possible = partner_pairs(certain, others, iou=iou, score_ratio=ratio)
+                else:
+                    iou, score = float_budget.iou, float_budget.score
+                    possible = near_pairs(certain, others, iou=iou, score=score)
+                yield _Asked(golden.source_name, side, len(certain), count_unmatched(possible))
 
     def _names(self) -> tuple[str, ...]:
         return tuple(self._runs[0][0].fp32)

@@ -1,7 +1,7 @@
 """Golden pictures: what PyTorch and the integer simulator make of a few pictures, stored in a bundle.
 
     golden/
-      golden.json       pictures, conventions as exported, one-bit floor, scales of the int8 outputs
+      golden.json       pictures, conventions as exported, one-bit floors, scales of the int8 outputs
       astronaut.png     a source picture, before the letterbox
       astronaut.npz     what `GoldenPicture` holds, compressed, without pickle
       LICENSE           of the source pictures
@@ -19,7 +19,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ GOLDEN_VERSION = (2, 0)
 REFERENCE = "reference"
 _DETECTIONS = ("candidates", "operating")
 _KEYS = {
-    "pictures", "spec", "operating_thresholds", "outputs", "record_sha256", "one_bit_floor", "is_integer",
+    "pictures", "spec", "operating_thresholds", "outputs", "record_sha256", "one_bit_floors", "is_integer",
 }  # fmt: skip
 _MAX_INDEX_BYTES = 1 << 20
 _MAX_BYTES = 1 << 28  # of one .npz file, and of what it unpacks to
@@ -83,8 +83,8 @@ class Golden:
     operating_thresholds  REFERENCE -> per class; and file name -> per class, where a file has its own
     outputs               scale and zero point (0..255) of each int8 output; empty without a record
     record_sha256         of the calibration record that the simulator ran; "" without one
-    one_bit_floor         mean change of the logits in the simulator when the lowest bit of one input value
-                          flips
+    one_bit_floors        output name -> mean change of its values in the simulator when the lowest bit of
+                          one input value flips; empty without a record
     is_integer            no layer is kept in float, so that an exact runtime is equal to the simulator
     """
 
@@ -93,7 +93,7 @@ class Golden:
     operating_thresholds: Mapping[str, tuple[float, ...]]
     outputs: tuple[OutputInfo, ...] = ()
     record_sha256: str = ""
-    one_bit_floor: float = 0.0
+    one_bit_floors: Mapping[str, float] = field(default_factory=dict)
     is_integer: bool = True
 
     def thresholds_of(self, file_name: str) -> tuple[float, ...]:
@@ -115,7 +115,7 @@ def write_golden(bundle: Path, golden: Golden, sources: Sequence[Path], license_
         "operating_thresholds": golden.operating_thresholds,
         "outputs": [vars(output) for output in golden.outputs],
         "record_sha256": golden.record_sha256,
-        "one_bit_floor": golden.one_bit_floor,
+        "one_bit_floors": golden.one_bit_floors,
         "is_integer": golden.is_integer,
     }
     (folder / INDEX_NAME).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
@@ -131,13 +131,15 @@ def read_golden(bundle: Path) -> Golden:
     except SpecError as error:
         raise ArtifactError(f"{path}: {error}") from None
     names, thresholds = index["pictures"], index["operating_thresholds"]
-    outputs, floor = index["outputs"], index["one_bit_floor"]
+    outputs, floors = index["outputs"], index["one_bit_floors"]
     _require(path, isinstance(names, list) and bool(names) and all(map(_is_plain_name, names)))
     _require(path, isinstance(thresholds, dict) and REFERENCE in thresholds)
     _require(path, all(_is_thresholds(values, len(spec.classes)) for values in thresholds.values()))
     _require(path, isinstance(outputs, list) and all(map(_is_output, outputs)))
     _require(path, not outputs or [o["name"] for o in outputs] == list(spec.output_names))
-    _require(path, type(floor) in (int, float) and 0 <= floor < 1e6 and type(index["is_integer"]) is bool)
+    _require(path, isinstance(floors, dict) and set(floors) == {o["name"] for o in outputs})
+    _require(path, all(is_number(floor) and 0 <= floor < 1e6 for floor in floors.values()))
+    _require(path, type(index["is_integer"]) is bool)
     _require(path, isinstance(index["record_sha256"], str) and bool(index["record_sha256"]) == bool(outputs))
     return Golden(
         tuple(_read_picture(bundle / FOLDER, name, spec, bool(outputs)) for name in names),
@@ -145,7 +147,7 @@ def read_golden(bundle: Path) -> Golden:
         {name: tuple(map(float, values)) for name, values in thresholds.items()},
         tuple(OutputInfo(o["name"], float(o["scale"]), o["zero_point"]) for o in outputs),
         index["record_sha256"],
-        float(floor),
+        {name: float(floor) for name, floor in floors.items()},
         index["is_integer"],
     )
 

@@ -21,8 +21,9 @@ from fcos_edge.postprocess import PostProcessor
 from fcos_edge.quantize.graph import Graph
 from fcos_edge.quantize.record import Record
 from fcos_edge.quantize.simulate import Simulator, dequantize
-from fcos_edge.runtime import Branch, FloatArray, RawOutputs, UInt8Array
-from fcos_edge.spec import BRANCHES, ModelSpec
+from fcos_edge.raw_outputs import join_outputs
+from fcos_edge.runtime import FloatArray, UInt8Array
+from fcos_edge.spec import ModelSpec
 
 PICTURES = Path(golden_module.__file__).with_name("golden_pictures")
 # Where the lowest bit is flipped for the one-bit floor: parts of height and width, and a channel. Two, so
@@ -78,7 +79,7 @@ def make_golden(
         if simulator:
             integers = simulator.run(images)
             int8 = {name: integers[name][0] for name in spec.output_names}
-            floors += [_logit_change(simulator, images, integers, flip) for flip in FLIPS]
+            floors += [_changes(simulator, images, integers, flip) for flip in FLIPS]
         candidates = postprocess(join_outputs(fp32, spec), [letterbox])[0]
         operating = candidates.filtered(operating_thresholds)
         pictures.append(GoldenPicture(source.name, images, fp32, int8, candidates, operating))
@@ -87,21 +88,9 @@ def make_golden(
         return Golden(tuple(pictures), *conventions)
     points = {name: record.points[graph.outputs[name]] for name in spec.output_names}
     outputs = tuple(OutputInfo(name, point.scale, point.zero_point) for name, point in points.items())
-    floor = float(np.mean(floors))
+    means = {name: float(np.mean([change[name] for change in floors])) for name in spec.output_names}
     is_integer = not record.float_nodes
-    return Golden(tuple(pictures), *conventions, outputs, record.sha256, floor, is_integer)
-
-
-def join_outputs(outputs: Mapping[str, FloatArray], spec: ModelSpec) -> RawOutputs:
-    """Outputs of one picture, (h, w, C) each, as a runtime returns them."""
-    flat = {
-        branch: np.concatenate([
-            outputs[f"{branch}_{level}"].reshape(1, height * width, -1)
-            for level, (height, width) in zip(spec.level_names, spec.level_hw, strict=True)
-        ], axis=1)
-        for branch in BRANCHES
-    }  # fmt: skip
-    return RawOutputs(Branch(flat["logits"]), Branch(flat["ltrb"]), Branch(flat["centerness"][:, :, 0]))
+    return Golden(tuple(pictures), *conventions, outputs, record.sha256, means, is_integer)
 
 
 @torch.inference_mode()
@@ -110,18 +99,17 @@ def _run_torch(network: nn.Module, images: UInt8Array, spec: ModelSpec) -> dict[
     return {name: maps[name][0].permute(1, 2, 0).contiguous().numpy() for name in spec.output_names}
 
 
-def _logit_change(
+def _changes(
     simulator: Simulator,
     images: UInt8Array,
     integers: Mapping[str, UInt8Array],
     flip: tuple[float, float, int],
-) -> float:
-    """Mean absolute change of all logits when the lowest bit of one input value flips."""
+) -> dict[str, float]:
+    """Mean absolute change of each output when the lowest bit of one input value flips."""
     row, column, channel = flip
     flipped = images.copy()
     flipped[0, int(row * images.shape[1]), int(column * images.shape[2]), channel] ^= 1
     before, after = (
         dequantize(simulator.graph, simulator.record, values) for values in (integers, simulator.run(flipped))
     )
-    changes = [np.abs(after[name] - before[name]).ravel() for name in before if name.startswith("logits")]
-    return float(np.concatenate(changes).mean(dtype=np.float64))
+    return {name: float(np.abs(after[name] - before[name]).mean(dtype=np.float64)) for name in before}

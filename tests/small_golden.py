@@ -37,7 +37,7 @@ def small_golden(*, is_quantized: bool = True) -> Golden:
     if not is_quantized:
         return Golden(pictures, *conventions)
     outputs = tuple(OutputInfo(name, *point) for name, point in POINTS.items())
-    return Golden(pictures, *conventions, outputs, RECORD_SHA256, one_bit_floor=0.0)
+    return Golden(pictures, *conventions, outputs, RECORD_SHA256, dict.fromkeys(POINTS, 0.0))
 
 
 def write_sources(folder: Path) -> list[Path]:

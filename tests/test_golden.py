@@ -57,7 +57,7 @@ def assert_same_arrays(found: Any, expected: Any) -> None:
 def test_golden__round_trip(tmp_path: Path, is_quantized: bool) -> None:
     golden = small_golden(is_quantized=is_quantized)
     found = read_golden(write(tmp_path / "bundle", golden))
-    for name in ("spec", "operating_thresholds", "outputs", "record_sha256", "one_bit_floor", "is_integer"):
+    for name in ("spec", "operating_thresholds", "outputs", "record_sha256", "one_bit_floors", "is_integer"):
         assert getattr(found, name) == getattr(golden, name)
     assert len(found.pictures) == len(golden.pictures) == 2
     for read, picture in zip(found.pictures, golden.pictures, strict=True):
@@ -142,8 +142,8 @@ def without(key: str) -> Callable[[str], str]:
         (index_with("colour", "red"), "unknown key 'colour'"),
         (index_with("two\nlines", 1), "unknown key"),
         *((without(key), f"key '{key}' is missing")
-          for key in ("pictures", "spec", "operating_thresholds", "outputs", "record_sha256", "one_bit_floor",
-                      "is_integer")),
+          for key in ("pictures", "spec", "operating_thresholds", "outputs", "record_sha256",
+                      "one_bit_floors", "is_integer")),
         (without("version"), "version"),
         # pictures: plain names, at least one
         (index_with("pictures", []), "not what"),
@@ -191,12 +191,11 @@ def without(key: str) -> Callable[[str], str]:
         (index_with("outputs.0.zero_point", -1), "not what"),
         (index_with("outputs.0.zero_point", 1.0), "not what"),
         (index_with("outputs.0.zero_point", True), "not what"),
-        (index_with("one_bit_floor", float("nan")), "not what"),
-        (index_with("one_bit_floor", float("inf")), "not what"),
-        (index_with("one_bit_floor", -1e-9), "not what"),
-        (index_with("one_bit_floor", 10**400), "not what"),
-        (index_with("one_bit_floor", True), "not what"),
-        (index_with("one_bit_floor", "0"), "not what"),
+        (index_with("one_bit_floors", 0.1), "not what"),
+        (index_with("one_bit_floors", {}), "not what"),
+        (index_with("one_bit_floors.other", 0.1), "not what"),
+        *((index_with("one_bit_floors.ltrb_p3", value), "not what")
+          for value in (float("nan"), float("inf"), -1e-9, 10**400, True, "0", None)),
         (index_with("is_integer", 1), "not what"),
         (index_with("is_integer", None), "not what"),
     ],

@@ -29,7 +29,7 @@ from fcos_edge.golden import write_golden
 from fcos_edge.loading import read_document
 from fcos_edge.runtimes.replay import save_recording
 from fcos_edge.trailer import append_trailer, read_trailer
-from fcos_edge.verify import split_outputs, verify_bundle
+from fcos_edge.verify import verify_bundle
 from tests.runtimes.models import SPEC, THRESHOLDS
 from tests.small_golden import RECORD_SHA256, dequantized, raw_outputs, small_golden, write_sources
 
@@ -395,7 +395,7 @@ def test_verify__golden_pictures_without_a_record_cannot_prove_int8(bundle_of: C
     folder = bundle_of("model.int8.onnx")
     index = folder / "golden" / "golden.json"
     document = json.loads(index.read_text())
-    index.write_text(json.dumps({**document, "outputs": [], "record_sha256": ""}))
+    index.write_text(json.dumps({**document, "outputs": [], "one_bit_floors": {}, "record_sha256": ""}))
     assert "is not the model of this bundle" in refused(folder, ArtifactError)
     edit_onnx_document(no_record)(folder / "model.int8.onnx")
     describe_again(folder)
@@ -485,14 +485,6 @@ def test_verify__runtime_that_needs_no_package(tmp_path: Path, precision: str) -
     report = verify_bundle(recorded_bundle(tmp_path, precision))
     assert [artifact.runtime for artifact in report.artifacts] == ["replay"]
     report.require()
-
-
-def test_split_outputs__undoes_the_joining() -> None:
-    outputs = dequantized(small_golden().pictures[0])
-    found = dict(split_outputs(raw_outputs(outputs), SPEC))
-    assert list(found) == list(SPEC.output_names)
-    for name, expected in outputs.items():
-        np.testing.assert_array_equal(found[name], expected)
 
 
 # The command -------------------------------------------------------------------------------------------

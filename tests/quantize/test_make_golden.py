@@ -13,10 +13,10 @@ from fcos_edge.golden import Golden, read_golden, write_golden
 from fcos_edge.image import read_image_bgr
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.quantize.deploy import deploy
-from fcos_edge.quantize.make_golden import golden_license, golden_sources, join_outputs, make_golden
+from fcos_edge.quantize.make_golden import golden_license, golden_sources, make_golden
 from fcos_edge.quantize.record import Record
 from fcos_edge.quantize.simulate import simulate
-from fcos_edge.runtime import FloatArray
+from fcos_edge.spec import BRANCHES
 from fcos_edge.train.checkpoint import Checkpoint
 from tests.small_detector import small_detector
 
@@ -76,8 +76,11 @@ def test_golden__operating_detections_are_candidates(golden: Golden) -> None:
 
 
 def test_golden__floor_is_what_one_flipped_bit_does(golden: Golden) -> None:
-    """A bit changes something, and far less than the logits' spread of about one."""
-    assert 0 < golden.one_bit_floor < 0.2
+    """A bit changes something, and far less than the spread of the values, which is about one."""
+    floors = golden.one_bit_floors
+    assert list(floors) == list(detector().spec.output_names)
+    assert all(0 <= floor < 0.2 for floor in floors.values())
+    assert all(floors[f"{branch}_p3"] > 0 for branch in BRANCHES)
     assert golden.is_integer
     assert golden.record_sha256 == Record.from_dict(detector().record).sha256
 
@@ -90,13 +93,13 @@ def test_golden__twice__is_the_same_and_survives_the_disk(golden: Golden, tmp_pa
     for path in (tmp_path / "first" / "golden").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / "golden" / path.name).read_bytes()
     read = read_golden(tmp_path / "first")
-    assert (read.outputs, read.one_bit_floor) == (golden.outputs, golden.one_bit_floor)
+    assert (read.outputs, read.one_bit_floors) == (golden.outputs, golden.one_bit_floors)
 
 
 def test_golden__without_record_has_no_integers() -> None:
     golden = make(None)
     assert golden.pictures[0].int8 == {}
-    assert (golden.outputs, golden.record_sha256, golden.one_bit_floor) == ((), "", 0.0)
+    assert (golden.outputs, golden.record_sha256, golden.one_bit_floors) == ((), "", {})
 
 
 def test_golden__training_network_is_run_as_in_evaluation_and_left_alone(golden: Golden) -> None:
@@ -109,18 +112,3 @@ def test_golden__training_network_is_run_as_in_evaluation_and_left_alone(golden:
         network.eval()
     for name, value in golden.pictures[0].fp32.items():
         np.testing.assert_array_equal(picture.fp32[name], value)
-
-
-def test_join_outputs__levels_one_after_the_other_row_by_row() -> None:
-    spec = detector().spec
-    number = 0
-    outputs: dict[str, FloatArray] = {}
-    for level, (height, width) in zip(spec.level_names, spec.level_hw, strict=True):
-        locations = np.arange(number, number + height * width, dtype=np.float32).reshape(height, width, 1)
-        number += height * width
-        for branch, channels in (("logits", len(spec.classes)), ("ltrb", 4), ("centerness", 1)):
-            outputs[f"{branch}_{level}"] = locations + np.arange(channels).astype(np.float32) / np.float32(16)
-    raw = join_outputs(outputs, spec)
-    np.testing.assert_array_equal(raw.centerness.values, np.arange(number)[None])
-    np.testing.assert_array_equal(raw.ltrb.values[0, :, 3], np.arange(number) + 3 / 16)
-    np.testing.assert_array_equal(raw.logits.values[0, :, 7], np.arange(number) + 7 / 16)
