@@ -36,7 +36,7 @@ def remarks(report: BenchReport) -> Iterator[str]:
     if _is_busy(conditions):
         yield (
             f"others were computing before this began (load {conditions['load_before']}, cores"
-            f" {conditions['cores']}): ratios hold, milliseconds may be too long"
+            f" {conditions['cores_total']}): ratios hold, milliseconds may be too long"
         )
     if "powersave" in conditions.get("governor", ""):
         yield "the governor is powersave, which may keep the clock low; measure with performance, too"
@@ -169,7 +169,8 @@ def _slowing_cause(
 
 def _is_busy(conditions: Mapping[str, Any]) -> bool:
     load = conditions["load_before"]
-    return load is not None and load > _BUSY_LOAD * conditions["cores"]
+    # It is counted over the whole machine, also from within a container.
+    return load is not None and load > _BUSY_LOAD * conditions["cores_total"]
 
 
 def _is_arm(conditions: Mapping[str, Any]) -> bool:

@@ -148,6 +148,8 @@ def test_slowing__is_said_with_what_the_system_tells(
      "this process may use 2 of 4 cores: the container's quota is 1.5"),
     ({"load_before": 2.1}, "others were computing before this began (load 2.1, cores 4)"),
     ({"load_before": None}, None),
+    # Eight cores share that load, of which this process may use two.
+    ({"load_before": 3.0, "cores_total": 8, "cores": 2}, None),
     ({"governor": "powersave"}, "the governor is powersave"),
     ({"governor": "schedutil"}, None),
     ({"accelerators": ["Coral Edge TPU (/dev/apex_0)"]}, "this machine has Coral Edge TPU (/dev/apex_0)"),
