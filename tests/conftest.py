@@ -61,6 +61,27 @@ def embedded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector of small_detector.py in ONNX, fp32 and int8; beside it lies small.safetensors."""
+    from fcos_edge.cli import main
+    from tests.small_detector import save_small_detector
+
+    folder = tmp_path_factory.mktemp("small")
+    checkpoint = save_small_detector(folder / "small.safetensors")
+    argv = ["export", str(checkpoint), "--int8", "--formats", "onnx", "--out", str(folder / "small")]
+    assert main(argv) == 0
+    return folder / "small"
+
+
+@pytest.fixture(scope="session")
+def few_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight labelled pictures of a person and a cat, with the classes of the embedded detector."""
+    from tests.few_pictures import write_few_pictures
+
+    return write_few_pictures(tmp_path_factory.mktemp("few") / "few")
+
+
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with the data sets; skips the test where there is none."""
     named = os.environ.get("FCOS_EDGE_TEST_DATA")

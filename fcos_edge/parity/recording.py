@@ -113,12 +113,12 @@ class Recording:
 
 def check_recording_file(path: Path) -> None:
     """Raise UsageError where a recording cannot go to `path`: before the work, not after it."""
-    if path.exists() or path.is_symlink():
-        raise UsageError(f"--collect {path}: is there already; name another file, or move this one")
     part = path.with_name(f".{path.name}.part")
-    if not path.parent.is_dir():
-        raise UsageError(f"--collect {path}: there is no folder {path.parent}; make it first")
     with naming(path, "choose another --collect"):
+        if path.exists() or path.is_symlink():
+            raise UsageError(f"--collect {path}: is there already; name another file, or move this one")
+        if not path.parent.is_dir():
+            raise UsageError(f"--collect {path}: there is no folder {path.parent}; make it first")
         part.touch()
         part.unlink()
 
