@@ -20,7 +20,7 @@ from fcos_edge.parity.gates import (
     raw_gate,
 )
 from fcos_edge.parity.limits import Limits
-from fcos_edge.parity.raw_differences import OutputDifference
+from fcos_edge.parity.raw_differences import OutputDifference, finite
 from fcos_edge.parity.recording import VariantRun
 from fcos_edge.parity.running import Compared, Perturbed
 
@@ -45,7 +45,7 @@ class SelfAgreement:
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         return {
-            "logit_change": self.logit_change,
+            "logit_change": finite(self.logit_change),
             "agreement": self.agreement.to_dict(classes),
             "raw": [figure.to_dict() for figure in self.raw],
         }
@@ -107,7 +107,7 @@ class ArtifactParity:
             "agreement": self.agreement and self.agreement.to_dict(names),
             "one_bit": self.one_bit and self.one_bit.to_dict(names),
             "raw": [figure.to_dict() for figure in self.compared.raw],
-            "floors": {"value": self.floors, "nearest": self.nearest},
+            "floors": {"value": finite(self.floors), "nearest": self.nearest},
             "latency_ms": self.latency and {name: one.to_dict() for name, one in self.latency.items()},
             "latency_ratio": self.latency_ratio and vars(self.latency_ratio),
             "load_ms": run.load_ms, "first_ms": run.first_ms, "memory_mib": dict(run.memory_mib),

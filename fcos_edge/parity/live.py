@@ -110,7 +110,10 @@ class LiveVariant:
     def require(self) -> None:
         """Raise ArtifactError where this is gone."""
         if self.failure:
-            raise ArtifactError(f"the reference, {self.variant.name}: {self.failure}")
+            raise ArtifactError(
+                f"the reference, {self.variant.name}: {self.failure}; nothing can be judged without it, mend"
+                " it or choose another with --runtime or --checkpoint"
+            )
 
     def detect(self, pictures: Sequence[str], seeds: Sequence[int], raw: Path | None) -> Values | None:
         """Run a block, and keep what was found; its raw values where `raw` says where they can go."""

@@ -89,9 +89,9 @@ class OutputDifference:
     def to_dict(self) -> dict[str, Any]:
         """JSON values: None for what is no finite number."""
         return {
-            name: {key: _finite(one) for key, one in value.items()}
+            name: {key: finite(one) for key, one in value.items()}
             if isinstance(value, dict)
-            else _finite(value)
+            else finite(value)
             for name, value in asdict(self).items()
         }
 
@@ -187,5 +187,6 @@ def _worst(values: DoubleArray) -> WorstChannel:
     return WorstChannel(index, float(values[index]))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """`value`, None for what is no finite number: JSON has no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ class ParityReport:
             },
             "noise": self.noise and self.noise.to_dict(classes),
             "artifacts": [one.to_dict(self.reference, self.picture_names) for one in self.artifacts],
-            "pairs": [vars(pair) for pair in self.pairs],
+            "pairs": [pair.to_dict() for pair in self.pairs],
             "skipped": list(self.skipped),
             "baseline": self.baseline,
         }  # fmt: skip
@@ -181,7 +182,8 @@ def _nearest(name: str, floor: float, pairs: Sequence[Pair]) -> tuple[float | No
     ]
     if not others:
         return None, ""
-    difference, nearest = min(others)
+    # A NaN is near to nothing; where there is nothing else, it fails the gate.
+    difference, nearest = min(others, key=lambda other: (math.isnan(other[0]), *other))
     return (difference / floor if floor else float(bool(difference)) * 1e9), nearest
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from fcos_edge.console import Progress
 from fcos_edge.detections import Detections
 from fcos_edge.errors import ArtifactError
 from fcos_edge.parity.live import LiveVariant, Options, Values
-from fcos_edge.parity.raw_differences import OutputDifference, RawDifferences
+from fcos_edge.parity.raw_differences import OutputDifference, RawDifferences, finite
 from fcos_edge.parity.recording import VariantRun
 from fcos_edge.parity.reference import Reference
 from fcos_edge.spec import ModelSpec
@@ -62,6 +63,9 @@ class Pair:
     count: int
     unequal: int
     mean_logit_difference: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: finite(value) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, eq=False)
