@@ -74,6 +74,16 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def free_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The labelled pictures that every user has: 36 of a person and a cat."""
+    from fcos_edge.free_data import write_free_data
+
+    folder = tmp_path_factory.mktemp("free") / "free-data"
+    write_free_data(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def few_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight labelled pictures of a person and a cat, with the classes of the embedded detector."""
     from tests.few_pictures import write_few_pictures

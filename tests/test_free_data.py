@@ -23,10 +23,8 @@ from fcos_edge.train.evaluation.evaluate import read_split
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "free-data"
-    write_free_data(path)
-    return path
+def folder(free_data: Path) -> Path:
+    return free_data
 
 
 def contents(folder: Path) -> dict[str, bytes]:

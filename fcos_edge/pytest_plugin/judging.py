@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fcos_edge.bundle import Manifest, read_manifest
-from fcos_edge.errors import UsageError
+from fcos_edge.errors import FcosEdgeError, UsageError
 from fcos_edge.parity.artifact import what_verify_found
 from fcos_edge.parity.baseline import read_baseline
 from fcos_edge.parity.gates import Gate, fact_gate
@@ -115,7 +115,7 @@ class ParityJudge(Judge):
         self.subject = f"{bundle.name} on {self._request.data.name}/{self._request.split}"
         self._check(manifest)
         self._gates: Mapping[str, Gates] | None = None
-        self._failure: Exception | None = None
+        self._failure: FcosEdgeError | None = None
 
     def gates(self, planned: Planned) -> Gates:
         if self._failure is not None:
@@ -123,8 +123,13 @@ class ParityJudge(Judge):
         if self._gates is None:
             try:
                 self._gates = self._run()
-            except Exception as error:
+            except FcosEdgeError as error:
                 self._failure = error
+                raise
+            except Exception as error:  # ours: its traceback is shown once
+                self._failure = UsageError(
+                    f"not measured: {type(error).__name__}, which an earlier test shows"
+                )
                 raise
         return self._gates[planned.name]
 

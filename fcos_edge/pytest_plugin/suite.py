@@ -11,8 +11,9 @@ They come after all other tests of the session. The first that runs starts what 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -49,21 +50,19 @@ class Suite:
             # As they were written, or beside the folder that pytest was started in.
             self._wanted = [ROOT + arg[arg.index(ROOT) + len(ROOT) :] for arg in config.args if _is_ours(arg)]
             config.args[:] = others
-        with _usage_errors():
+        try:
             self._judge = choose_judge(config)
+        except (FcosEdgeError, ModuleNotFoundError) as error:
+            raise pytest.UsageError(_in_one_line(error)) from None
 
     # First: -k, -m and the like choose from our tests, too.
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         assert self._judge is not None
-        bundle = BundleNode.from_parent(session, name=ROOT, nodeid=ROOT, judge=self._judge, path=self._bundle)
-        ours = list(session.genitems(bundle))
-        if self._wanted is not None:
-            for wanted in self._wanted:
-                if not any(_is_within(item.nodeid, wanted) for item in ours):
-                    raise pytest.UsageError(f"{wanted}: no such test; --collect-only lists them")
-            ours = [item for item in ours if any(_is_within(item.nodeid, one) for one in self._wanted)]
-        items.extend(ours)
+        planned = self._judge.planned if self._wanted is None else _chosen(self._judge.planned, self._wanted)
+        node = {"name": ROOT, "nodeid": ROOT, "path": self._bundle}
+        bundle = BundleNode.from_parent(session, judge=self._judge, planned=planned, **node)
+        items.extend(session.genitems(bundle))
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, None]:
@@ -88,19 +87,19 @@ class Suite:
 class BundleNode(pytest.Collector):
     """All tests of the bundle."""
 
-    def __init__(self, *, judge: Judge, **node: Any) -> None:
+    def __init__(self, *, judge: Judge, planned: Sequence[Planned], **node: Any) -> None:
         super().__init__(**node)
-        self.judge = judge
+        self.judge, self.planned = judge, planned
 
     def collect(self) -> Iterator[pytest.Collector]:
-        for file, planned in groupby(self.judge.planned, lambda one: one.file):
+        for file, planned in groupby(self.planned, lambda one: one.file):
             yield ArtifactNode.from_parent(self, name=file, judge=self.judge, planned=list(planned))
 
 
 class ArtifactNode(pytest.Collector):
     """Those of one file."""
 
-    def __init__(self, *, judge: Judge, planned: list[Planned], **node: Any) -> None:
+    def __init__(self, *, judge: Judge, planned: Sequence[Planned], **node: Any) -> None:
         super().__init__(**node)
         self.judge, self.planned = judge, planned
 
@@ -138,8 +137,10 @@ class GateTest(pytest.Item):
         """Run what decides. A mistake of the user's is one line, and an error, not a failure."""
         if self.planned.why:
             pytest.skip(self.planned.why)
-        with _usage_errors(pytest.fail):
+        try:
             self.judge.gates(self.planned)
+        except (FcosEdgeError, ModuleNotFoundError) as error:
+            raise pytest.fail.Exception(_in_one_line(error), pytrace=False) from None
 
     def runtest(self) -> None:
         gates = self.judge.gates(self.planned)
@@ -160,22 +161,14 @@ class GateTest(pytest.Item):
             pytest.fail("\n".join(lines), pytrace=False)
 
 
-@contextmanager
-def _usage_errors(fail: Callable[..., Any] | None = None) -> Iterator[None]:
-    """The user's mistakes in one line: pytest's own usage error, or `fail`."""
-    try:
-        yield
-        return
-    except FcosEdgeError as error:
-        line = " ".join(str(error).splitlines())
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "fcos_edge"):
-            raise
-        line = f"{package} is not installed; run: pip install 'fcos-edge[parity]'"
-    if fail is None:
-        raise pytest.UsageError(f"fcos-edge: {line}")
-    fail(f"fcos-edge: {line}", pytrace=False)
+def _in_one_line(error: FcosEdgeError | ModuleNotFoundError) -> str:
+    """A mistake that the user can mend. Raises what is none."""
+    if isinstance(error, FcosEdgeError):
+        return "fcos-edge: " + " ".join(str(error).splitlines())
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "fcos_edge"):
+        raise error
+    return f"fcos-edge: {package} is not installed; run: pip install 'fcos-edge[parity]'"
 
 
 def _check_distribution(config: pytest.Config) -> None:
@@ -192,6 +185,17 @@ def _is_ours(argument: str) -> bool:
     """Whether it names tests of ours, and no file: `fcos-edge::model.int8.onnx`, or `fcos-edge`."""
     path = Path(argument.partition("::")[0])
     return path.name == ROOT and not path.exists()
+
+
+def _chosen(planned: Sequence[Planned], wanted: Sequence[str]) -> list[Planned]:
+    """The tests at or below one of the ids `wanted`. Raises UsageError for an id that nothing has."""
+    ids = {(one, gate): f"{ROOT}::{one.file}::{one.package}::{gate}" for one in planned for gate in one.gates}
+    for text in wanted:
+        if not any(_is_within(nodeid, text) for nodeid in ids.values()):
+            raise pytest.UsageError(f"fcos-edge: {text}: no such test; --collect-only shows all")
+    kept = {key for key, nodeid in ids.items() if any(_is_within(nodeid, text) for text in wanted)}
+    chosen = (replace(one, gates=tuple(gate for gate in one.gates if (one, gate) in kept)) for one in planned)
+    return [one for one in chosen if one.gates]
 
 
 def _is_within(nodeid: str, wanted: str) -> bool:
