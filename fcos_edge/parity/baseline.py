@@ -81,7 +81,9 @@ def _check_version(path: Path, version: str) -> None:
 
 def _check_artifact(one: Mapping[str, Any]) -> None:
     """Raise ValueError, KeyError or TypeError unless all that is compared is there."""
-    figures = [0.0 if one["latency_ratio"] is None else 1 / one["latency_ratio"]["median"]]
+    figures = []
+    if one["latency_ratio"] is not None and one["latency_ratio"]["median"] <= 0:
+        raise ValueError("a latency ratio is not above 0")
     for row in one["accuracy"]["classes"].values():
         figures += [row["AP"], row["miss_rate"] or 0.0]
     if not all(isinstance(one[key], str) for key in ("name", "file", "package")):
