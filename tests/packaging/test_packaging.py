@@ -69,7 +69,10 @@ def _package_files(checkout: Path) -> set[str]:
     for folder, _, names in os.walk(checkout / "fcos_edge", followlinks=True):
         for name in names:
             path = Path(folder, name).relative_to(checkout)
-            is_data = path.parts[1] in ("models", "golden_pictures") or path.parts[1:3] == ("doctor", "models")
+            is_data = path.parts[1] in ("models", "golden_pictures") or path.parts[1:3] == (
+                "doctor",
+                "models",
+            )
             if path.suffix == ".py" or name == "py.typed" or is_data:
                 found.add(path.as_posix())
     return found
@@ -250,6 +253,14 @@ def test_install__has_the_command(kind: str, request: pytest.FixtureRequest) -> 
     environment: _Environment = request.getfixturevalue(kind)
     command = environment.folder / "env" / "bin" / "fcos-edge"
     assert "export" in _succeed(command, "--help", cwd=environment.folder)
+
+
+@pytest.mark.parametrize("kind", ["plain", "editable"])
+def test_install__pytest_has_the_plugin(kind: str, request: pytest.FixtureRequest) -> None:
+    environment: _Environment = request.getfixturevalue(kind)
+    assert "--fcos-bundle" in _succeed(
+        environment.python, "-m", "pytest", "-p", "no:anyio", "--help", cwd=environment.folder
+    )
 
 
 def _unlink(checkout: Path, text: str | None = None) -> None:
