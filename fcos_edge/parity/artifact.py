@@ -163,10 +163,6 @@ def _gates(
 
 
 def what_verify_found(verify: Mapping[str, Any]) -> str:
-    """The first failed check of `verify`, in words; "" where all passed."""
-    failed = [check for check in verify["checks"] if not check["passed"]]
-    if not failed:
-        return ""
-    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-    note = f" ({verify['note']})" if verify.get("note") else ""
-    return f"{failed[0]['description']}{more}{note}"
+    """What failed in `verify`, and what the user should know about this computer; "" where all passed."""
+    note = f" ({verify['note']})" if verify["note"] else ""
+    return f"{verify['failure']}{note}" if not verify["passed"] else ""
