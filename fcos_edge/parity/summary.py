@@ -7,6 +7,7 @@ from fcos_edge.parity.artifact import ArtifactParity
 from fcos_edge.parity.report import ParityReport
 
 _WORST_PICTURES = 5
+_FAILED_NAMES = 2  # in the table; all failures follow it, a line each
 
 
 def print_report(report: ParityReport) -> None:
@@ -14,7 +15,17 @@ def print_report(report: ParityReport) -> None:
     data = report.data
     print(f"{data['pictures']} pictures, {data['boxes']} boxes of {data['name']}; reference: {report.why}")
     print()
-    header = ("artifact", "AP", "change", "95 %", "partners %", "ms", "int8/fp32", "peak MiB", "result")
+    header = (
+        "artifact",
+        "AP",
+        "change",
+        "95 % interval",
+        "partners",
+        "ms",
+        "int8/fp32",
+        "peak MiB",
+        "result",
+    )
     print_table(header, [_row(one) for one in report.artifacts])
     figures = report.reference_accuracy.figures
     notes = [f"reference: AP {figures['AP']:.4f}, AP50 {figures['AP50']:.4f}"]
@@ -23,6 +34,10 @@ def print_report(report: ParityReport) -> None:
             f"with an input noise of one grey level, {100 * rate:.1f} % of its detections have a partner"
         )
     print("\n" + "; ".join(notes))
+    print(
+        "change: against the reference; partners: detections of either that the other has, too;"
+        " ms: median of a picture"
+    )
     _print_classes(report)
     _print_worst(report)
     for one in report.artifacts:
@@ -31,22 +46,25 @@ def print_report(report: ParityReport) -> None:
     if report.skipped:
         print(f"\nnot run, no runtime for them here: {', '.join(report.skipped)}")
     if report.baseline is not None:
-        gone = report.baseline["only_there"]
-        print(f"\nbeside {report.baseline['file']}: {len(report.baseline['compared'])} artifacts compared")
-        if gone:
-            print(f"not here any more: {', '.join(gone)}")
+        print(f"\nbeside {report.baseline['file']}: {_count(len(report.baseline['compared']))} compared")
+        for what, names in (("not here any more", "only_there"), ("not there yet", "only_here")):
+            if report.baseline[names]:
+                print(f"{what}: {', '.join(report.baseline[names])}")
+    _print_not_judged(report)
     print()
     if report.passed:
-        print(f"passed: {len(report.artifacts)} artifacts")
+        print(f"passed: {_count(len(report.artifacts))}")
         return
     for line in report.failures:
         print(f"FAILED {line}")
 
 
 def _row(one: ArtifactParity) -> tuple[object, ...]:
-    result = "passed" if not one.failed else ", ".join(gate.name for gate in one.failed)
+    failed = [gate.name for gate in one.failed]
+    more = f" and {len(failed) - _FAILED_NAMES} more" if len(failed) > _FAILED_NAMES else ""
+    result = f"FAILED: {', '.join(failed[:_FAILED_NAMES])}{more}" if failed else "passed"
     if one.accuracy is None or one.difference is None:
-        return (one.name, *[None] * 7, f"FAILED: {result}")
+        return (one.name, *[None] * 7, result)
     change = one.difference.figures["AP"]
     interval = ""
     if change is not None and change.interval_95 is not None:
@@ -55,9 +73,9 @@ def _row(one: ArtifactParity) -> tuple[object, ...]:
     ap = one.accuracy.figures["AP"]
     return (
         one.name, f"{ap:.4f}" if ap >= 0 else "", f"{change.value:+.4f}" if change else "", interval,
-        None if rate is None else round(100 * rate, 1), one.latency and one.latency["whole"].p50_ms,
+        "" if rate is None else f"{100 * rate:.1f} %", one.latency and one.latency["whole"].p50_ms,
         one.latency_ratio and one.latency_ratio.median, one.run.memory_mib.get("peak"),
-        f"FAILED: {result}" if one.failed else result,
+        result,
     )  # fmt: skip
 
 
@@ -72,7 +90,6 @@ def _print_classes(report: ParityReport) -> None:
             (change.miss_rate.value, one.name) for one, change in changes if change.miss_rate is not None
         ]
         if not aps:
-            rows.append((row.name, row.boxes, "", "", "", "", ""))
             continue
         drop, where = min(aps)
         increase, _ = max(misses)
@@ -80,8 +97,27 @@ def _print_classes(report: ParityReport) -> None:
             row.name, row.boxes, f"{row.ap:.4f}", f"{drop:+.4f}", f"{row.miss_rate:.3f}", f"{increase:+.3f}",
             where if drop < 0 else "",
         ))  # fmt: skip
+    if not rows:
+        return
     print("\nper class, the largest change of any artifact")
     print_table(("class", "boxes", "AP", "change", "missed", "change", "least AP in"), rows)
+    if absent := [row.name for row in report.reference_accuracy.classes if not row.boxes]:
+        print(f"no boxes: {', '.join(absent)}")
+
+
+def _print_not_judged(report: ParityReport) -> None:
+    """A gate that had too little to judge by passed nobody: it says why."""
+    reasons: dict[str, list[str]] = {}
+    for gate in (gate for one in report.artifacts for gate in one.gates if not gate.is_judged):
+        names = reasons.setdefault(gate.why, [])
+        if gate.name not in names:
+            names.append(gate.name)
+    if reasons:
+        print("\nnot judged: " + "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items()))
+
+
+def _count(artifacts: int) -> str:
+    return "1 artifact" if artifacts == 1 else f"{artifacts} artifacts"
 
 
 def _print_worst(report: ParityReport) -> None:
