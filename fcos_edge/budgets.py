@@ -8,7 +8,7 @@ step   one integer of an int8 output: its scale
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -116,4 +116,10 @@ BUDGETS = Budgets(
         # Three pictures have a handful of detections: one lost out of five is chance.
         matched=0.8,
     ),
+)
+# OpenVINO reading an int8 ONNX file drops the rounding between a convolution and an addition, which its own
+# .xml keeps: 2.7 floors, shifts of 2.5 and 3.0 where 2.2 and 2.9 are allowed, a correlation of 0.93.
+FOREIGN_BUDGETS = replace(
+    BUDGETS,
+    int8=replace(BUDGETS.int8, floors=4.0, output_floors=8.0, shift_floors=3.0, correlation=0.9),
 )

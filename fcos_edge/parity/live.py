@@ -74,12 +74,16 @@ class LiveVariant:
             self._worker.close()
             return None
 
-    def start(self, first: str, timed: Sequence[str]) -> None:
-        """Load, and run `first`; `timed` are the pictures of `time_round`."""
+    def start(self, first: str, timed: Sequence[str], cache: Path) -> None:
+        """Load, and run `first`.
+
+        timed  the pictures of `time_round`
+        cache  where the runtime keeps what it makes of the file, apart from what the user's programs keep
+        """
         if self.failure:
             return
         try:
-            self._worker = Worker(self.variant.python, self._options.timeout_s)
+            self._worker = Worker(self.variant.python, self._options.timeout_s, cache=cache)
         except OSError as error:
             self.failure = f"{self.variant.python} cannot be started: {error.strerror}"
             return

@@ -102,7 +102,7 @@ def run_variants(
         live = [*([truth] if truth else []), *artifacts]
         timed = [paths[i] for i in np.linspace(0, len(paths) - 1, _CALLS).round().astype(int)]
         for one in live:
-            one.start(paths[0], timed)
+            one.start(paths[0], timed, scratch / "cache")
         if truth is not None:
             truth.require()
         session = _Session(truth, artifacts, scratch)

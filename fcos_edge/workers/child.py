@@ -30,7 +30,7 @@ from fcos_edge.errors import FcosEdgeError
 from fcos_edge.image import read_image_bgr
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.postprocess import PostProcessor
-from fcos_edge.runtime import Runtime, UInt8Array
+from fcos_edge.runtime import Runtime, UInt8Array, find_runtime
 from fcos_edge.spec import ModelSpec
 from fcos_edge.workers.memory import resident_mib
 from fcos_edge.workers.perturbation import perturb
@@ -172,6 +172,7 @@ class Child:
 
     def do_verify(self, bundle: str, file: str, runtime: str, threads: int) -> dict[str, Any]:
         """The artifact against the bundle's golden pictures, as `fcos-edge verify` does it."""
+        from fcos_edge.budgets import BUDGETS, FOREIGN_BUDGETS
         from fcos_edge.bundle import check_files, read_manifest
         from fcos_edge.golden import read_golden
         from fcos_edge.verify import verify_file
@@ -180,7 +181,9 @@ class Child:
         (artifact,) = (artifact for artifact in manifest.artifacts if artifact.name == file)
         path = check_files(Path(bundle), artifact)
         golden = read_golden(Path(bundle))
-        return verify_file(path, runtime, artifact, manifest.spec, golden, threads).to_dict()
+        is_own = next(iter(find_runtime(runtime).READERS)) == path.suffix
+        budgets = BUDGETS if is_own else FOREIGN_BUDGETS
+        return verify_file(path, runtime, artifact, manifest.spec, golden, threads, budgets).to_dict()
 
     def _run_picture(self, image_bgr: UInt8Array, least_score: float) -> tuple[Detections, list[float]]:
         start = time.perf_counter_ns()
