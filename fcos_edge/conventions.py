@@ -25,13 +25,33 @@ from fcos_edge.spec import ModelSpec, shown
 
 def check_conventions(spec: ModelSpec, info: ArtifactInfo, file_name: str, golden: Golden) -> Check:
     """Every convention of a model file beside the exported one."""
-    words: list[str] = []
-    for name in (field.name for field in fields(spec) if field.name != "provenance"):
-        words += _differences(name, getattr(spec, name), getattr(golden.spec, name))
-    thresholds = golden.thresholds_of(file_name)
-    words += _differences("operating_thresholds", info.operating_thresholds, thresholds)
+    exported = golden.thresholds_of(file_name)
+    words = changed_conventions(spec, info.operating_thresholds, golden.spec, exported, other="exported as")
     figure = "number of conventions that are not as exported"
     return Check("conventions", figure, len(words), 0, words="; ".join(words))
+
+
+def changed_conventions(
+    spec: ModelSpec,
+    thresholds: Sequence[float],
+    other_spec: ModelSpec,
+    other_thresholds: Sequence[float],
+    *,
+    other: str,
+) -> list[str]:
+    """Conventions and operating thresholds that are not the other side's, in words; provenance is neither.
+
+    other: what stands before the other's value, as in `nms_iou is 0.65, exported as 0.6`
+    """
+    words: list[str] = []
+    for name in (field.name for field in fields(spec) if field.name != "provenance"):
+        words += _differences(name, getattr(spec, name), getattr(other_spec, name), other)
+    if len(thresholds) != len(other_thresholds):
+        return words  # other classes, which is said
+    # They are as many as the other side's classes, whatever this side calls its own.
+    for name, one, another in zip(other_spec.classes, thresholds, other_thresholds, strict=True):
+        words += _differences(f"the operating threshold of {name}", one, another, other)
+    return words
 
 
 def has_shapes_of(spec: ModelSpec, golden: Golden) -> bool:
@@ -80,9 +100,9 @@ def same_pairs(reference: Detections, found: Detections, budget: PostprocessBudg
     return np.asarray(is_same & (distance <= np.float32(budget.pixels)).all(axis=2))
 
 
-def _differences(name: str, found: object, exported: object) -> Iterator[str]:
-    if isinstance(found, tuple) and isinstance(exported, tuple) and len(found) == len(exported):
-        for index, (one, other) in enumerate(zip(found, exported, strict=True)):
-            yield from _differences(f"{name}[{index}]", one, other)
-    elif found != exported:
-        yield f"{name} is {shown(found)}, exported as {shown(exported)}"
+def _differences(name: str, found: object, wanted: object, other: str) -> Iterator[str]:
+    if isinstance(found, tuple) and isinstance(wanted, tuple) and len(found) == len(wanted):
+        for index, (one, another) in enumerate(zip(found, wanted, strict=True)):
+            yield from _differences(f"{name}[{index}]", one, another, other)
+    elif found != wanted:
+        yield f"{name} is {shown(found)}, {other} {shown(wanted)}"

@@ -60,12 +60,18 @@ def test_conventions__what_differs_is_named(changes: dict[str, Any], words: str)
 def test_conventions__thresholds_are_those_of_the_file() -> None:
     other = (0.5, *THRESHOLDS[1:])
     changed = replace(INFO, operating_thresholds=other)
-    assert said(info=changed) == f"operating_thresholds[0] is 0.5, exported as {THRESHOLDS[0]}"
+    assert (
+        said(info=changed)
+        == f"the operating threshold of {SPEC.classes[0]} is 0.5, exported as {THRESHOLDS[0]}"
+    )
     # Unless this file was exported with thresholds of its own.
     own = replace(GOLDEN, operating_thresholds={**GOLDEN.operating_thresholds, FILE: other})
     assert said(info=changed, golden=own) == ""
     assert odd(info=changed, golden=own) == []
-    assert said(golden=own) == f"operating_thresholds[0] is {THRESHOLDS[0]}, exported as 0.5"
+    assert (
+        said(golden=own)
+        == f"the operating threshold of {SPEC.classes[0]} is {THRESHOLDS[0]}, exported as 0.5"
+    )
 
 
 @pytest.mark.parametrize(

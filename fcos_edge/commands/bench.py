@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     from fcos_edge.bench.measure import bench_variants
     from fcos_edge.bundle import MANIFEST_NAME, read_manifest
     from fcos_edge.threads import checked_threads
-    from fcos_edge.workers.process import open_interpreter
-    from fcos_edge.workers.variants import chosen_variants, plan_variants, this_interpreter
+    from fcos_edge.workers.process import open_interpreters
+    from fcos_edge.workers.variants import chosen_variants, plan_variants
 
     bundle: Path = args.bundle or Path(embedded.NAME)
     if args.bundle is None and not (bundle / MANIFEST_NAME).is_file():
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     manifest = read_manifest(bundle)
     threads = [checked_threads(count) for count in args.threads or _default_threads()]
     pictures = _pictures(args.data, args.split, bundle)
-    interpreters = [this_interpreter(), *(open_interpreter(name, path) for name, path in args.python)]
+    interpreters = open_interpreters(args.python)
     variants, skipped = plan_variants(
         manifest, interpreters, runtime=args.runtime, has_onnx_in_openvino=args.onnx_in_openvino
     )

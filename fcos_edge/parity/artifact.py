@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fcos_edge.bench.figures import Latency, Ratio
+from fcos_edge.conventions import changed_conventions
 from fcos_edge.parity.accuracy import Accuracy, AccuracyDifference
 from fcos_edge.parity.agreement import Agreement, PictureDisagreement, compare_detections
 from fcos_edge.parity.gates import (
     Gate,
     accuracy_gates,
     agreement_gates,
-    changed_conventions,
+    conventions_gate,
     fact_gate,
     floors_gate,
     latency_gates,
@@ -142,8 +143,8 @@ def _gates(
     if run.verify is not None:
         gates.append(fact_gate("golden", "golden pictures", what_verify_found(run.verify)))
     if run.spec is not None and reference.spec is not None:
-        conventions = (reference.spec, reference.thresholds, run.spec, run.thresholds)
-        gates.append(fact_gate("conventions", "conventions", changed_conventions(*conventions)))
+        sides = (run.spec, run.thresholds, reference.spec, reference.thresholds)
+        gates.append(conventions_gate(changed_conventions(*sides, other="the reference's is")))
     if run.failure:
         return gates
     precision = run.variant.precision

@@ -11,7 +11,7 @@ from fcos_edge.comparison import Check
 from fcos_edge.parity.agreement import Agreement
 from fcos_edge.parity.limits import Limits, RawLimits
 from fcos_edge.parity.raw_differences import OutputDifference
-from fcos_edge.spec import BRANCHES, ModelSpec
+from fcos_edge.spec import BRANCHES
 
 Kind = Literal["at most", "at least"]
 # Every name of a gate, in the order in which they are judged; those against a baseline come after.
@@ -57,27 +57,10 @@ def fact_gate(name: str, what: str, failure: str) -> Gate:
     return Gate(name, Check(what, "failures", float(bool(failure)), 0, words=failure))
 
 
-def changed_conventions(
-    reference: ModelSpec,
-    reference_thresholds: Sequence[float],
-    found: ModelSpec,
-    thresholds: Sequence[float],
-) -> str:
-    """What of an artifact's conventions is not the reference's, in words; "" where all is."""
-    before, after = reference.to_dict(), found.to_dict()
-    words = [
-        f"{key} is {after[key]}, the reference's is {before[key]}"
-        for key in before
-        if key not in ("provenance", "version") and after[key] != before[key]
-    ]
-    if len(thresholds) == len(reference_thresholds):
-        words += [
-            f"the operating threshold of {name} is {new:g}, the reference's is {old:g}"
-            for name, old, new in zip(found.classes, reference_thresholds, thresholds, strict=True)
-            if old != new
-        ]
+def conventions_gate(words: Sequence[str]) -> Gate:
+    """words: what is not as the reference has it (conventions.changed_conventions)"""
     more = f", and {len(words) - 2} more" if len(words) > 2 else ""
-    return "; ".join(words[:2]) + more
+    return fact_gate("conventions", "conventions", "; ".join(words[:2]) + more)
 
 
 def raw_gate(

@@ -32,7 +32,7 @@ from fcos_edge.parity.report import ParityReport, build_artifacts, spec_digest
 from fcos_edge.parity.running import AllRuns, Compared, run_variants
 from fcos_edge.parity.truth import check_classes, check_pictures, identify, read_truth
 from fcos_edge.threads import checked_threads
-from fcos_edge.workers.process import TIMEOUT_S, open_interpreter
+from fcos_edge.workers.process import TIMEOUT_S, open_interpreters
 from fcos_edge.workers.variants import Variant, chosen_variants, plan_variants, this_interpreter
 
 if TYPE_CHECKING:
@@ -142,12 +142,10 @@ def collect(request: Request, out: Path) -> Recording:
 
 
 def _plan(request: Request, manifest: Manifest) -> tuple[tuple[Variant, ...], tuple[str, ...]]:
-    # What is named comes first: a package that is here, too, runs where the user wants it.
-    interpreters = [open_interpreter(package, python) for package, python in request.pythons]
-    interpreters.append(this_interpreter())
     variants, skipped = plan_variants(
-        manifest, interpreters, runtime=request.runtime, has_onnx_in_openvino=request.has_onnx_in_openvino
-    )
+        manifest, open_interpreters(request.pythons), runtime=request.runtime,
+        has_onnx_in_openvino=request.has_onnx_in_openvino,
+    )  # fmt: skip
     return variants, skipped if request.runtime is None else ()
 
 

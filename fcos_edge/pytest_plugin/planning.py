@@ -9,8 +9,8 @@ from pathlib import Path
 from fcos_edge.bundle import Manifest
 from fcos_edge.parity.gates import GATES
 from fcos_edge.runtime import find_runtime, runtime_names
-from fcos_edge.workers.process import open_interpreter
-from fcos_edge.workers.variants import Variant, chosen_variants, plan_variants, this_interpreter
+from fcos_edge.workers.process import open_interpreters
+from fcos_edge.workers.variants import Variant, chosen_variants, plan_variants
 
 # What `verify` says, without labelled pictures.
 GOLDEN_GATES = ("runs", "golden")
@@ -54,8 +54,7 @@ def plan(
 
     Raises RuntimeUnavailableError or UsageError where nothing is left to run.
     """
-    interpreters = [this_interpreter()]
-    interpreters += [open_interpreter(package, python) for package, python in pythons]
+    interpreters = open_interpreters(pythons)
     variants, skipped = plan_variants(
         manifest, interpreters, runtime=runtime, has_onnx_in_openvino=has_onnx_in_openvino
     )

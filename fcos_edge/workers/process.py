@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -17,7 +18,7 @@ from typing import IO, Any
 import fcos_edge
 from fcos_edge.cache import VARIABLE
 from fcos_edge.errors import RuntimeUnavailableError
-from fcos_edge.workers.variants import Interpreter
+from fcos_edge.workers.variants import Interpreter, this_interpreter
 
 TIMEOUT_S = 300.0
 _CHILD = "fcos_edge.workers.child"
@@ -166,6 +167,11 @@ def open_interpreter(name: str, python: Path) -> Interpreter:
         others = ", ".join(hello["packages"].values()) or "no runtime"
         raise RuntimeUnavailableError(f"--python {name}={python}: has {others}, not {name}; {install}")
     return Interpreter(os.path.abspath(python), having)
+
+
+def open_interpreters(pythons: Sequence[tuple[str, Path]]) -> list[Interpreter]:
+    """Those that were named for a package, which goes before this interpreter's own; then this one."""
+    return [*(open_interpreter(package, python) for package, python in pythons), this_interpreter()]
 
 
 def _environment(python: str, cache: Path | None) -> dict[str, str]:

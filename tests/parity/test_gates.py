@@ -18,7 +18,7 @@ from fcos_edge.parity.gates import (
     Gate,
     accuracy_gates,
     agreement_gates,
-    changed_conventions,
+    conventions_gate,
     fact_gate,
     floors_gate,
     latency_gates,
@@ -26,7 +26,6 @@ from fcos_edge.parity.gates import (
 )
 from fcos_edge.parity.limits import Limits
 from fcos_edge.parity.raw_differences import OutputDifference, WorstChannel
-from tests.small_specs import SMALL_SPEC
 
 LIMITS = Limits()
 INT8 = LIMITS.int8
@@ -246,23 +245,17 @@ def test_latency(
     assert [gate.name for gate in gates if not gate.passed] == failed
 
 
-def test_conventions__what_is_another_is_said_in_words() -> None:
-    thresholds = (0.3, 0.4, 0.5)
-
-    def changed(found: Any, found_thresholds: tuple[float, ...] = thresholds) -> str:
-        return changed_conventions(SMALL_SPEC, thresholds, found, found_thresholds)
-
-    assert changed(SMALL_SPEC) == ""
-    assert changed(replace(SMALL_SPEC, provenance={"tool": "another"})) == ""  # who made it is no convention
-    assert "nms_iou is 0.65, the reference's is 0.6" in changed(replace(SMALL_SPEC, nms_iou=0.65))
-    assert changed(SMALL_SPEC, (0.3, 0.45, 0.5)) == (
-        "the operating threshold of bicycle is 0.45, the reference's is 0.4"
-    )
-    many = changed(replace(SMALL_SPEC, nms_iou=0.7, name="other"), (0.1, 0.2, 0.3))
-    assert many.endswith(", and 3 more")
-    assert many.count(";") == 1
-    fewer = replace(SMALL_SPEC, classes=("person", "car"))
-    assert "classes is" in changed(fewer, (0.3, 0.5))
+def test_conventions__two_are_said_and_the_others_counted() -> None:
+    assert conventions_gate([]).passed
+    words = [
+        "nms_iou is 0.7, the reference's is 0.6",
+        "score is 'class', ...",
+        "resize is ...",
+        "name is ...",
+    ]
+    gate = conventions_gate(words)
+    assert not gate.passed
+    assert gate.check.description == f"conventions: {words[0]}; {words[1]}, and 2 more"
 
 
 def test_gate__a_fact_and_its_json() -> None:
