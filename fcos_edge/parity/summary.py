@@ -7,7 +7,7 @@ from fcos_edge.parity.artifact import ArtifactParity
 from fcos_edge.parity.report import ParityReport
 
 _WORST_PICTURES = 5
-_FAILED_NAMES = 2  # in the table; all failures follow it, a line each
+_FAILED_NAMES = 1  # in the table; all failures follow it, a line each
 
 
 def print_report(report: ParityReport) -> None:

@@ -168,7 +168,9 @@ def test_from__another_bundle_or_other_pictures_are_refused(
 def test_from__where_nothing_runs_a_collected_float_is_the_reference(
     recorded: Path, small_request: Request, small_report: ParityReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure_module, "this_interpreter", lambda: Interpreter(sys.executable, {}))
+    nothing = Interpreter(sys.executable, {})
+    monkeypatch.setattr(measure_module, "this_interpreter", lambda: nothing)
+    monkeypatch.setattr(measure_module, "open_interpreters", lambda pythons: [nothing])
     report = measure(small_request, [recorded])
     assert report.why == "model.fp32.onnx in onnxruntime, board.jsonl, since nothing runs here"
     assert settled(report, *OF_BOTH_AT_ONCE) == settled(small_report, *OF_BOTH_AT_ONCE)
