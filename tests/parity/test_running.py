@@ -214,3 +214,15 @@ def test_reference__without_it_nothing_is_judged(
     assert "nothing can be judged without it" in str(end.value)
     assert "\n" not in str(end.value)
     assert not own_children()
+
+
+def test_picture__that_vanishes_on_the_way_is_said(
+    small_bundle: Path, few_pictures: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(few_pictures / "val", tmp_path / "val")
+    pictures = sorted(data.iterdir())
+    pictures[5].unlink()
+    found = run_variants(small_bundle, read_manifest(small_bundle), [INT8], None, pictures, Options(1))
+    (one,) = found.artifacts
+    assert (found.reference, one.run.detections, one.raw) == (None, (), ())
+    assert one.run.failure.startswith(f"{pictures[5]}: ")
