@@ -32,7 +32,7 @@ from fcos_edge.workers.memory import available_mib
 from fcos_edge.workers.variants import Variant, files_of
 
 # Of the time that is left when everything is loaded, also what throughput will load; and the most with that.
-_THROUGHPUT_SHARE, _MOST_THROUGHPUT_SHARE = 0.2, 0.4
+_THROUGHPUT_SHARE, _MOST_THROUGHPUT_SHARE = 0.12, 0.4
 _SLICE_S = 0.12
 # A very slow one may take so much longer than the others.
 _MOST_SLICE_S = 0.8
