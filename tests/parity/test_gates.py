@@ -231,8 +231,8 @@ def test_accuracy__limits_can_be_set_to_nothing_and_to_much() -> None:
 
 
 @pytest.mark.parametrize(("ratio", "whole_ms", "limit_ms", "failed"), [
-    (1.25, 50.0, None, []),
-    (1.26, 50.0, None, ["latency_ratio"]),
+    (1.5, 50.0, None, []),
+    (1.51, 50.0, None, ["latency_ratio"]),
     (0.5, 50.0, 50.0, []),
     (0.5, 50.1, 50.0, ["latency_ms"]),
     (None, None, 50.0, []),
