@@ -89,9 +89,9 @@ BUDGETS = Budgets(
     postprocess=PostprocessBudget(pixels=0.01, score=1e-5),
     # Float32 sums in another order end up 1e-5 to 1e-4 apart after a hundred layers, on no particular side.
     fp32=FloatBudget(max_difference=1e-3, shift=1e-2, threshold_margin=0.01, iou=0.99, score=0.005),
-    # Weights rounded to 11 bits: single weights move by 5e-4, outputs of the embedded detector by 0.9 %, of one
-    # that was trained for a step by 2.7 %, the mean of a class by 0.02 standard deviations. Scores and boxes
-    # follow in proportion.
+    # Weights rounded to 11 bits: single weights move by 5e-4, outputs of the embedded detector by 0.9 %, of
+    # one that was trained for a step by 2.7 %, the mean of a class by 0.02 standard deviations. Scores and
+    # boxes follow in proportion.
     fp16=FloatBudget(max_difference=4e-2, shift=5e-2, threshold_margin=0.05, iou=0.9, score=0.03),
     int8=Int8Budget(
         # Some sums near a tie round the other way, which is as good as flipped bits: OpenVINO is at 1.2
