@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from fcos_edge.cli import main
+from tests.bad_input.verbs import verb
 from tests.parity.faulty_workers import children_of
 
 FP32, INT8 = "model.fp32.onnx in onnxruntime", "model.int8.onnx in onnxruntime"
@@ -232,7 +233,7 @@ def test_mistake__no_bundle(
 
 def start(argv: Sequence[str], scratch: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "fcos_edge", *argv, *more],
+        verb(*argv, *more),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(scratch)},
     )  # fmt: skip
 

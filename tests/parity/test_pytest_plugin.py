@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fcos_edge.bundle import FileEntry, ManifestArtifact, read_manifest, write_manifest
-from fcos_edge.pytest_plugin import planning
+from fcos_edge.workers import process
 from fcos_edge.workers.variants import Interpreter
 from tests.faults import FAULTS
 from tests.parity.suite_runs import (
@@ -234,7 +234,7 @@ def test_collection__a_file_that_nothing_runs_is_a_skipped_test(
     absent = ManifestArtifact((FileEntry("model.int8.tflite", 9, "0" * 64),), "tflite", "int8")
     write_manifest(copied, replace(manifest, artifacts=(*manifest.artifacts, absent)))
     here = Interpreter(sys.executable, {"onnxruntime": "onnxruntime"})
-    monkeypatch.setattr(planning, "this_interpreter", lambda: here)
+    monkeypatch.setattr(process, "this_interpreter", lambda: here)
     result = pytester.runpytest_inprocess(*PLUGIN, f"--fcos-bundle={copied}", "-rs", "-k", "tflite")
     result.assert_outcomes(skipped=1, deselected=4)
     result.stdout.fnmatch_lines(
