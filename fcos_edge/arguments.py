@@ -48,7 +48,13 @@ def positive_float(text: str) -> float:
 
 def not_negative_float(text: str) -> float:
     """A number from 0."""
-    return 0.0 if text in ("0", "0.0") else positive_float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):  # NaN is not either
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+    return value
 
 
 def package_and_path(text: str) -> tuple[str, Path]:

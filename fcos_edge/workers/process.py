@@ -17,7 +17,8 @@ from typing import IO, Any
 
 import fcos_edge
 from fcos_edge.cache import VARIABLE
-from fcos_edge.errors import RuntimeUnavailableError
+from fcos_edge.errors import RuntimeUnavailableError, UsageError
+from fcos_edge.runtime import find_runtime, runtime_names
 from fcos_edge.workers.variants import Interpreter, this_interpreter
 
 TIMEOUT_S = 300.0
@@ -170,7 +171,22 @@ def open_interpreter(name: str, python: Path) -> Interpreter:
 
 
 def open_interpreters(pythons: Sequence[tuple[str, Path]]) -> list[Interpreter]:
-    """Those that were named for a package, which goes before this interpreter's own; then this one."""
+    """Those that were named for a package, which goes before this interpreter's own; then this one.
+
+    Raises UsageError for a package that no runtime has, or that is named twice, and what `open_interpreter`
+    raises.
+    """
+    known = [package.replace("_", "-") for name in runtime_names() for package in find_runtime(name).PACKAGES]
+    named: set[str] = set()
+    for package, python in pythons:
+        if package not in known:
+            raise UsageError(
+                f"--python {package}={python}: no runtime has the package {package}, they have"
+                f" {', '.join(known)}"
+            )
+        if package in named:
+            raise UsageError(f"--python {package}={python}: {package} has a Python already; name one of them")
+        named.add(package)
     return [*(open_interpreter(package, python) for package, python in pythons), this_interpreter()]
 
 

@@ -82,10 +82,12 @@ def plan_variants(
     runtime               only this one
     has_onnx_in_openvino  .onnx files run in OpenVINO, too
 
-    Raises RuntimeUnavailableError where nothing can be run, with what to install.
+    Raises RuntimeUnavailableError where nothing can be run, with what to install, and UsageError for an
+    interpreter that was named for another runtime than `runtime`.
     """
     if runtime is not None:
         find_runtime(runtime)  # an unknown name is said as such
+        _check_interpreters(interpreters, runtime)
     variants: list[Variant] = []
     skipped = []
     for artifact in manifest.artifacts:
@@ -119,6 +121,16 @@ def files_of(manifest: Manifest, variant: Variant) -> ManifestArtifact:
     return next(artifact for artifact in manifest.artifacts if artifact.name == variant.file)
 
 
+def _check_interpreters(interpreters: Sequence[Interpreter], runtime: str) -> None:
+    """What the user named is not left out without a word."""
+    for one in interpreters:
+        if one.python != sys.executable and runtime not in one.packages:
+            raise UsageError(
+                f"--python {one.python}: is for {', '.join(one.packages.values())}, which --runtime {runtime}"
+                " leaves out; drop one of the two"
+            )
+
+
 def _reads(runtime: str, suffix: str, has_onnx_in_openvino: bool) -> bool:
     """Its own format, or an additional one that was asked for."""
     readers = tuple(find_runtime(runtime).READERS)
@@ -130,7 +142,7 @@ def _why_nothing_runs(manifest: Manifest, interpreters: Sequence[Interpreter], r
     having = {
         name for interpreter in interpreters for name, package in interpreter.packages.items() if package
     }
-    if runtime in having:
+    if runtime in having or (runtime is not None and not find_runtime(runtime).REQUIREMENT):
         files = ", ".join(artifact.name for artifact in manifest.artifacts)
         return f"the bundle has no file for {runtime}; it has {files}"
     names = runtime_names() if runtime is None else (runtime,)

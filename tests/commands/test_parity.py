@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import fcos_edge
 from fcos_edge.cli import main
 from tests.bad_input.verbs import verb
 from tests.parity.faulty_workers import children_of
@@ -143,9 +144,9 @@ def test_damaged__the_rest_goes_on(
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    (["--max-ap-drop", "abc"], "argument --max-ap-drop: 'abc' is no number"),
-    (["--max-ap-drop", "-1"], "argument --max-ap-drop: '-1' is no number"),
-    (["--max-miss-increase", "nan"], "argument --max-miss-increase: 'nan' is no number"),
+    (["--max-ap-drop", "abc"], "argument --max-ap-drop: 'abc' is no number from 0"),
+    (["--max-ap-drop", "-1"], "argument --max-ap-drop: '-1' is no number from 0"),
+    (["--max-miss-increase", "nan"], "argument --max-miss-increase: 'nan' is no number from 0"),
     (["--max-latency-ratio", "0"], "argument --max-latency-ratio: '0' is no number above 0"),
     (["--least-boxes", "0"], "argument --least-boxes: '0' is no whole number from 1"),
     (["--threads", "0"], "argument --threads: '0' is no whole number from 1"),
@@ -155,7 +156,11 @@ def test_damaged__the_rest_goes_on(
     (["--python", "nonsense"], "'nonsense' is no package and Python, as in tflite-runtime="),
     (["--python", "tflite-runtime=none"], "--python tflite-runtime=none: No such file or directory"),
     (["--python", "tflite-runtime=bare"], "No module named 'fcos_edge'); run: bare -m pip install"),
+    (["--python", "caffe=bare"], "--python caffe=bare: no runtime has the package caffe, they"),
+    (["--python", "openvino=a", "--python", "openvino=b"], "=b: openvino has a Python already; name"),
+    (["--python", "openvino=openvino", "--runtime", "onnxruntime"], "which --runtime onnxruntime leaves out"),
     (["--runtime", "caffe"], "runtime 'caffe' is none of"),
+    (["--runtime", "replay"], "the bundle has no file for replay; it has model.fp32.onnx, model.int8.onnx"),
     (["--runtime", "tflite"], "the bundle has no file for tflite; it has model.fp32.onnx, model.int8.onnx"),
     (["--precisions", "int4"], "--precisions int4: what runs here is fp32, int8"),
     (["--classes", "cat,cat"], "'cat,cat' is no list of different names"),
@@ -183,11 +188,15 @@ def test_mistake__is_one_line(
     # A Python that has nothing.
     Path("bare").write_text(f'#!/bin/sh\nunset PYTHONPATH\nexec "{sys.executable}" -S -E "$@"\n')
     Path("bare").chmod(0o755)
+    # One that has OpenVINO.
+    root = Path(fcos_edge.__file__).parent.parent
+    Path("openvino").write_text(f'#!/bin/sh\nPYTHONPATH="{root}" exec "{sys.executable}" "$@"\n')
+    Path("openvino").chmod(0o755)
     assert main([*argv[:4], *options]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert said in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "text"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "openvino", "text"]
 
 
 @pytest.mark.parametrize(("options", "said"), [

@@ -210,7 +210,7 @@ def test_collection__chooses(
     (["--fcos-bundle={bundle}", "--fcos-precisions=int4"], "int4"),
     (["--fcos-bundle={bundle}", "--fcos-python=openvino=nowhere"], "--python openvino="),
     (["--fcos-bundle={bundle}", "--fcos-limit=spare=3"], "'spare=3' is no limit and its value"),
-    (["--fcos-bundle={bundle}", "--fcos-limit=max-ap-drop=-1"], "'-1' is no number above 0"),
+    (["--fcos-bundle={bundle}", "--fcos-limit=max-ap-drop=-1"], "'-1' is no number from 0"),
     (["--fcos-bundle={bundle}", "fcos-edge::model.int4.onnx"], "fcos-edge::model.int4.onnx: no such test"),
     (["--fcos-bundle={bundle}", "--dist=load"], "--dist load gives the tests of a bundle to several workers"),
 ])  # fmt: skip
