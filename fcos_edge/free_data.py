@@ -36,6 +36,7 @@ _LICENSE_NAME = "LICENSE"
 _LICENSE_HEAD = "The pictures in val/ are composed of parts of those named here, and as free.\n\n"
 _JPEG_QUALITY = 92
 _REMEDY = "choose another folder"
+_USAGE = "usage: python -m fcos_edge.free_data FOLDER"
 _MAX_JSON_BYTES = 1 << 20
 
 
@@ -123,8 +124,11 @@ def _is_ours(folder: Path) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """`python -m fcos_edge.free_data FOLDER`; returns the exit code."""
+    if arguments in (["-h"], ["--help"]):
+        print(_USAGE)
+        return 0
     if len(arguments) != 1 or arguments[0].startswith("-") or not arguments[0]:
-        print("usage: python -m fcos_edge.free_data FOLDER", file=sys.stderr)
+        print(_USAGE, file=sys.stderr)
         return UsageError.exit_code
     try:
         pictures = write_free_data(Path(arguments[0]))

@@ -192,7 +192,12 @@ def test_main__says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--help"], [""]])
+def test_main__help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == "usage: python -m fcos_edge.free_data FOLDER\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--size"], [""]])
 def test_main__takes_one_folder(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err == "usage: python -m fcos_edge.free_data FOLDER\n"
