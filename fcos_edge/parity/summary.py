@@ -99,7 +99,7 @@ def _print_classes(report: ParityReport) -> None:
         ))  # fmt: skip
     if not rows:
         return
-    print("\nper class, the largest change of any artifact")
+    print("\nper class, the largest loss of any artifact")
     print_table(("class", "boxes", "AP", "change", "missed", "change", "least AP in"), rows)
     if absent := [row.name for row in report.reference_accuracy.classes if not row.boxes]:
         print(f"no boxes: {', '.join(absent)}")
