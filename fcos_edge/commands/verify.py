@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcos_edge.arguments import add_runtime, positive_int
+from fcos_edge.arguments import positive_int
 from fcos_edge.console import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ SUMMARY = "prove a bundle again on this machine, from its golden pictures"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder that `export` wrote")
-    add_runtime(parser)
+    parser.add_argument(
+        "--runtime", metavar="R",
+        help="only the files of onnxruntime, openvino or tflite (default: each file in its own runtime)",
+    )  # fmt: skip
     parser.add_argument(
         "--threads",
         type=positive_int,
