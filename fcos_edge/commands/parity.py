@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,11 @@ _TYPES: dict[str, Callable[[str], float]] = {
     "max_miss_increase": not_negative_float,
     "least_boxes": positive_int,
 }
+
+
+def limit_of(name: str, text: str) -> float:
+    """The value of one of LIMITS as a user gives it; raises argparse.ArgumentTypeError for anything else."""
+    return _TYPES.get(name, positive_float)(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default = getattr(Limits(), name)
         limits.add_argument(
             f"--{name.replace('_', '-')}", metavar="X", dest=name, default=default,
-            type=_TYPES.get(name, positive_float),
+            type=partial(limit_of, name),
             help=f"{what} (default: {'not judged' if default is None else f'{default:g}'})",
         )  # fmt: skip
 

@@ -75,11 +75,11 @@ def _path(text: str) -> Path:
 
 def _limit(text: str) -> tuple[str, float]:
     """`max-ap-drop=2`, also as max_ap_drop."""
-    from fcos_edge.commands.parity import LIMITS
+    from fcos_edge.commands.parity import LIMITS, limit_of
 
     name, equals, value = text.partition("=")
     name = name.replace("-", "_")
     if not equals or name not in LIMITS:
         names = ", ".join(LIMITS).replace("_", "-")
         raise argparse.ArgumentTypeError(f"{text!r} is no limit and its value; the limits are {names}")
-    return name, positive_int(value) if name == "least_boxes" else positive_float(value)
+    return name, limit_of(name, value)

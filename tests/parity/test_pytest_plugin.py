@@ -240,3 +240,11 @@ def test_collection__a_file_that_nothing_runs_is_a_skipped_test(
     result.stdout.fnmatch_lines(
         "SKIPPED*model.int8.tflite: no runtime for it is installed; run: pip install*"
     )
+
+
+@pytest.mark.parametrize("text", ["max-ap-drop=0", "max_miss_increase=0.0", "max-class-drop=0e0"])
+def test_limit__nothing_may_be_lost(text: str) -> None:
+    """As the verb takes it."""
+    from fcos_edge.pytest_plugin import _limit
+
+    assert _limit(text)[1] == 0
