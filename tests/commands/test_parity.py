@@ -121,6 +121,29 @@ def test_collect__then_from(argv: list[str], tmp_path: Path, capsys: pytest.Capt
     assert "--from reports on all that was collected: leave out --runtime," in capsys.readouterr().err
 
 
+# As on a board, where base and a runtime is all there is.
+_ON_A_BOARD = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("yaml", "faster_coco_eval", "torch", "onnx", "safetensors"):
+            raise ModuleNotFoundError(f"{name} is not on the board", name=name)
+
+sys.meta_path.insert(0, Blocked())
+from fcos_edge.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_collect__with_base_and_a_runtime_alone(argv: list[str], tmp_path: Path) -> None:
+    out_file = tmp_path / "board.jsonl"
+    command = [sys.executable, "-c", _ON_A_BOARD, *argv, "--precisions", "int8", "--collect", str(out_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert out_file.is_file()
+
+
 def test_damaged__the_rest_goes_on(
     argv: list[str], small_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

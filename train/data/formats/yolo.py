@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
-
 from fcos_edge.errors import DataError
 from fcos_edge.sources import list_pictures
 from fcos_edge.train.data.labels import UNKNOWN_CLASS, UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
@@ -206,6 +204,9 @@ def _existing_yaml(path: Path) -> Path:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
+    # Here: a board that has no PyYAML still reads the other formats.
+    import yaml  # type: ignore[import-untyped,unused-ignore]
+
     try:
         document = yaml.safe_load(file.read_bytes())
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
