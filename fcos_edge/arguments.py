@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 CALIBRATION_PICTURES = 256  # at most, of those that are given
@@ -18,11 +19,8 @@ def positive_int(text: str) -> int:
 
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:  # NaN is not either
+    value = _number(text)
+    if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
     return value
 
@@ -37,24 +35,26 @@ def different_names(text: str) -> tuple[str, ...]:
 
 def positive_float(text: str) -> float:
     """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):  # NaN is not either
+    value = _number(text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return value
 
 
 def not_negative_float(text: str) -> float:
     """A number from 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):  # NaN is not either
+    value = _number(text)
+    if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
     return value
+
+
+def _number(text: str) -> float:
+    """NaN, which is neither more nor less than any limit, for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def package_and_path(text: str) -> tuple[str, Path]:
