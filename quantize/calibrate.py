@@ -1,23 +1,16 @@
 """Calibrate: choose the scale and zero point of every tensor from pictures.
 
 Pictures go through the device's own letterbox and the float deploy graph; the ranges of all nodes'
-outputs become the record's points. Three ways to choose a range:
-
-minmax      the smallest and largest value seen
-percentile  all but the outermost 1 in 100,000 values on each side
-mse         the range with the least squared error of its 256 steps
-
-Weights need no pictures: their scales follow from the weights (`record.weight_scales`).
+outputs (`ranges.py`) become the record's points, the weights give their own scales, and the recipe's
+refinements (`refinements/`) follow.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from fcos_edge.console import track
@@ -27,65 +20,16 @@ from fcos_edge.letterbox import Letterbox
 from fcos_edge.quantize.add_scales import align_add_scales
 from fcos_edge.quantize.execute import DeployNetwork
 from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Node, Resize
-from fcos_edge.quantize.record import Point, Record, weight_scales
+from fcos_edge.quantize.ranges import BINS, ESTIMATORS, NEED_COUNTS, Values
+from fcos_edge.quantize.recipe import Recipe
+from fcos_edge.quantize.record import PLAIN_RECIPE, Point, Record, weight_scales
+from fcos_edge.quantize.refinements import find_refinement
+from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.spec import ModelSpec
 
-BINS = 2048
-OUTLIERS = 1e-5
-MSE_SHRINKS = 1 - np.linspace(0, 0.8, 81)  # candidate range ends, as a part of the largest seen
 LARGEST_MULTIPLIER = 128  # output steps per step of a sum; XNNPACK refuses 256 and more
 TIE_MARGIN = 1e-4  # runtimes quantize a float by x / s or x * (1 / s), which differ by about 1e-5 steps
-
-
-@dataclass
-class Values:
-    """What one node put out over all pictures.
-
-    low, high  the smallest and largest value, 0 included
-    counts     (BINS,) how many values fell into each part of low..high; empty where no one needs them
-    """
-
-    low: float = 0.0
-    high: float = 0.0
-    counts: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-
-    @property
-    def centers(self) -> npt.NDArray[np.float64]:
-        edges = np.linspace(self.low, self.high, len(self.counts) + 1)
-        return (edges[:-1] + edges[1:]) / 2
-
-
-def minmax_range(values: Values) -> tuple[float, float]:
-    return values.low, values.high
-
-
-def percentile_range(values: Values) -> tuple[float, float]:
-    below = np.cumsum(values.counts) / values.counts.sum()
-    centers = values.centers
-    low = centers[np.searchsorted(below, OUTLIERS)]
-    high = centers[np.searchsorted(below, 1 - OUTLIERS)]
-    return min(0.0, float(low)), max(0.0, float(high))
-
-
-def mse_range(values: Values) -> tuple[float, float]:
-    """Shrink first the upper end, then the lower one."""
-
-    def error(low: float, high: float) -> float:
-        scale = max(high - low, 1e-30) / 255
-        quantized = np.clip(np.rint((values.centers - low) / scale), 0, 255) * scale + low
-        return float((values.counts * (quantized - values.centers) ** 2).sum())
-
-    high = min(values.high * MSE_SHRINKS, key=lambda end: error(values.low, float(end)))
-    low = min(values.low * MSE_SHRINKS, key=lambda end: error(float(end), float(high)))
-    return float(low), float(high)
-
-
-ESTIMATORS: dict[str, Callable[[Values], tuple[float, float]]] = {
-    "minmax": minmax_range,
-    "percentile": percentile_range,
-    "mse": mse_range,
-}
 
 
 def calibrate(
@@ -93,22 +37,44 @@ def calibrate(
     pictures: Iterable[UInt8Array],
     spec: ModelSpec,
     *,
-    estimator: str = "minmax",
+    recipe: Recipe = PLAIN_RECIPE,
     float_nodes: tuple[str, ...] = (),
 ) -> Record:
     """Make the record of a deploy graph.
 
     pictures     (h, w, 3) uint8 BGR, of any sizes, as OpenCV decodes them
-    estimator    a name of ESTIMATORS
     float_nodes  convolutions to keep in float
 
     Raises DataError without pictures, CheckpointError where the network puts out NaN or infinity.
     """
     if spec.input_hw != graph.input_hw:
         raise SpecError(f"calibration: the spec is for {spec.input_hw}, the network for {graph.input_hw}")
-    inputs, digests = _letterboxed(pictures, spec)
-    values = _observe(graph, inputs, needs_counts=estimator != "minmax")
-    return _record(graph, values, ESTIMATORS[estimator], float_nodes, digests)
+    inputs, digests = letterboxed(pictures, spec)
+    return calibrate_inputs(graph, inputs, digests, recipe, float_nodes)
+
+
+def calibrate_inputs(
+    graph: Graph,
+    inputs: UInt8Array,
+    digests: tuple[str, ...] = (),
+    recipe: Recipe = PLAIN_RECIPE,
+    float_nodes: tuple[str, ...] = (),
+) -> Record:
+    """The same from letterboxed pictures, (N, H, W, 3) uint8 RGB, and the digests of their sources."""
+    factors = find_refinement("cle").channel_factors(graph) if "cle" in recipe.refinements else {}
+    folded = equalized(graph, factors)
+    values = _observe(folded, inputs, needs_counts=recipe.estimator in NEED_COUNTS)
+    points = choose_points(folded, values, recipe)
+    scales = {
+        node.name: weight_scales(node, points[node.inputs[0]].scale, recipe)
+        for node in folded.nodes
+        if isinstance(node, Conv)
+    }
+    record = Record(points, scales, float_nodes, digests, recipe=recipe.name, channel_factors=factors)
+    for name in recipe.refinements:
+        if name != "cle":
+            record = find_refinement(name).refine(graph, record, inputs)
+    return record
 
 
 def picture_sha256(image_bgr: UInt8Array) -> str:
@@ -117,7 +83,7 @@ def picture_sha256(image_bgr: UInt8Array) -> str:
     return hashlib.sha256(shape.tobytes() + np.ascontiguousarray(image_bgr).tobytes()).hexdigest()
 
 
-def _letterboxed(pictures: Iterable[UInt8Array], spec: ModelSpec) -> tuple[UInt8Array, tuple[str, ...]]:
+def letterboxed(pictures: Iterable[UInt8Array], spec: ModelSpec) -> tuple[UInt8Array, tuple[str, ...]]:
     """All inputs, (N, H, W, 3) uint8 RGB, and the sorted digests of their pictures."""
     inputs, digests = [], []
     for picture in pictures:
@@ -137,8 +103,7 @@ def _observe(graph: Graph, inputs: UInt8Array, *, needs_counts: bool) -> dict[st
         low, high = map(float, output.aminmax())
         if not np.isfinite([low, high]).all():
             raise CheckpointError(f"{node.name} puts out {low} to {high}; the weights are broken")
-        values = seen[node.name]
-        values.low, values.high = min(values.low, low), max(values.high, high)
+        seen[node.name].add(low, high)
     if needs_counts:
         for node, output in _outputs(network, inputs, "histograms"):
             values = seen[node.name]
@@ -154,13 +119,9 @@ def _outputs(network: DeployNetwork, inputs: UInt8Array, what: str) -> Iterator[
         yield from network.run_nodes(torch.from_numpy(picture[None]))
 
 
-def _record(
-    graph: Graph,
-    values: dict[str, Values],
-    estimate: Callable[[Values], tuple[float, float]],
-    float_nodes: tuple[str, ...],
-    digests: tuple[str, ...],
-) -> Record:
+def choose_points(graph: Graph, values: Mapping[str, Values], recipe: Recipe) -> dict[str, Point]:
+    """A point for every node; scales of an addition's inputs lie on its output's grid (`add_scales.py`)."""
+    estimate = ESTIMATORS[recipe.estimator]
     points: dict[str, Point] = {}
     for node in graph.nodes:
         if isinstance(node, Resize):
@@ -170,13 +131,7 @@ def _record(
         else:
             low, high = estimate(values[node.name])
             points[node.name] = range_point(low, high, node.activation, _finest_scale(node, points))
-    points = align_add_scales(graph, points)
-    scales = {
-        node.name: weight_scales(node, points[node.inputs[0]].scale)
-        for node in graph.nodes
-        if isinstance(node, Conv)
-    }
-    return Record(points, scales, float_nodes, digests)
+    return align_add_scales(graph, points)
 
 
 def range_point(low: float, high: float, activation: Activation, finest_scale: float = 2.0**-20) -> Point:

@@ -25,16 +25,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fcos_edge.errors import CheckpointError
+from fcos_edge.errors import CheckpointError, UsageError
 from fcos_edge.quantize.graph import Activation, Conv, Graph, Input, Resize
+from fcos_edge.quantize.recipe import Recipe, parse_recipe
 from fcos_edge.runtime import FloatArray
 from fcos_edge.spec import check_keys, check_version
 
 Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
 
-RECORD_VERSION = (1, 0)
-WEIGHT_LIMIT = 127  # -128 is left out: the range is symmetric, as TFLite demands
+RECORD_VERSION = (2, 0)
+PLAIN_RECIPE = Recipe()
+WEIGHT_LIMIT = PLAIN_RECIPE.weight_limit
 BIAS_LIMIT = 1 << 30  # half of int32: the other half is left to the products
 # A channel this much weaker than its layer's strongest cannot move an 8-bit output: a finer scale for it
 # only leads to denormal requantization factors.
@@ -63,6 +65,11 @@ class Record:
     float_nodes      convolutions computed in float: input dequantized, output quantized
     picture_sha256   of the decoded pictures it was calibrated on, sorted
     rounded_weights  convolution name -> (O, I / groups, kh, kw) int8, where the rounding was learned
+    recipe           name of the recipe that it was made by (`quantize/recipe.py`)
+    bias_corrections convolution name -> (O,) int32, added to the rounded bias
+    channel_factors  convolution name -> (O,) float32: its output channels are multiplied, what reads them
+                     divides again (`refinements/equalization.py`)
+    operating_thresholds  per class, of int8 artifacts; empty: those of the float network
     """
 
     points: Mapping[str, Point]
@@ -70,6 +77,10 @@ class Record:
     float_nodes: tuple[str, ...] = ()
     picture_sha256: tuple[str, ...] = ()
     rounded_weights: Mapping[str, Int8Array] = field(default_factory=dict)
+    recipe: str = PLAIN_RECIPE.name
+    bias_corrections: Mapping[str, Int32Array] = field(default_factory=dict)
+    channel_factors: Mapping[str, FloatArray] = field(default_factory=dict)
+    operating_thresholds: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values; `from_dict` reads it back, float32 scales to the bit."""
@@ -83,6 +94,12 @@ class Record:
                 name: {"shape": list(w.shape), "int8": base64.b64encode(w.astype(np.int8).tobytes()).decode()}
                 for name, w in sorted(self.rounded_weights.items())
             },
+            "recipe": self.recipe,
+            "bias_corrections": {name: c.tolist() for name, c in sorted(self.bias_corrections.items())},
+            "channel_factors": {
+                name: list(map(_short, f)) for name, f in sorted(self.channel_factors.items())
+            },
+            "operating_thresholds": list(self.operating_thresholds),
         }
 
     @classmethod
@@ -91,13 +108,22 @@ class Record:
         _require(isinstance(document, dict), "expected a JSON object")
         assert isinstance(document, dict)
         values = dict(document)
-        check_version("calibration record", values.pop("version", None), RECORD_VERSION)
+        version = values.pop("version", None)
+        if version == "1.0":  # before there were recipes
+            version, values = "2.0", {**cls({}, {}).to_dict(), **values}
+            del values["version"]
+        check_version("calibration record", version, RECORD_VERSION)
         check_keys("calibration record", values, {f.name for f in fields(cls)})
-        for key in ("points", "weight_scales", "rounded_weights"):
+        for key in ("points", "weight_scales", "rounded_weights", "bias_corrections", "channel_factors"):
             _require(isinstance(values[key], dict), f"{key} must be an object")
         for key in ("float_nodes", "picture_sha256"):
             is_list = isinstance(values[key], list) and all(isinstance(v, str) for v in values[key])
             _require(is_list, f"{key} must be a list of text")
+        thresholds = values["operating_thresholds"]
+        is_thresholds = isinstance(thresholds, list) and all(
+            _is_number(t) and 0 <= t <= 1 for t in thresholds
+        )
+        _require(is_thresholds, "operating_thresholds must be a list of numbers in 0..1")
         is_hash = all(re.fullmatch("[0-9a-f]{64}", digest) for digest in values["picture_sha256"])
         _require(is_hash, "picture_sha256 must hold SHA-256 digests")
         return cls(
@@ -106,6 +132,10 @@ class Record:
             float_nodes=tuple(values["float_nodes"]),
             picture_sha256=tuple(values["picture_sha256"]),
             rounded_weights={name: _read_int8(name, v) for name, v in values["rounded_weights"].items()},
+            recipe=_read_recipe(values["recipe"]),
+            bias_corrections={name: _read_int32(name, v) for name, v in values["bias_corrections"].items()},
+            channel_factors={name: _read_scales(name, v) for name, v in values["channel_factors"].items()},
+            operating_thresholds=tuple(map(float, thresholds)),
         )
 
     @property
@@ -144,28 +174,44 @@ def conv_integers(conv: Conv, record: Record) -> ConvIntegers:
     weight = record.rounded_weights.get(conv.name)
     if weight is None:
         rounded = np.rint(conv.weight.astype(np.float64) / scale.astype(np.float64)[:, None, None, None])
-        weight = np.clip(rounded, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+        limit = parse_recipe(record.recipe).weight_limit
+        weight = np.clip(rounded, -limit, limit).astype(np.int8)
     _require(weight.shape == conv.weight.shape, f"the rounded weights of {conv.name} have another shape")
     bias = np.rint(conv.bias.astype(np.float64) / bias_scale.astype(np.float64))
+    correction = record.bias_corrections.get(conv.name)
+    if correction is not None:
+        _require(correction.shape == bias.shape, f"the bias corrections of {conv.name} have another shape")
+        bias = bias + correction
     worst = float(np.abs(bias).max(initial=0.0))
     # The scale is a rounded float32, so that the bias may exceed the limit by a few parts in 1e7.
     _require(worst <= BIAS_LIMIT * (1 + 1e-6), f"a bias of {conv.name} is {worst:.3g}, above {BIAS_LIMIT}")
     return ConvIntegers(weight, bias.astype(np.int32), scale, bias_scale)
 
 
-def weight_scales(conv: Conv, input_scale: float) -> FloatArray:
-    """Scales per output channel, (O,) float32: the largest |weight| becomes 127.
+def weight_scales(conv: Conv, input_scale: float, recipe: Recipe = PLAIN_RECIPE) -> FloatArray:
+    """Scales per output channel, (O,) float32: the largest |weight| becomes 127, or 63 with 7 bits.
 
-    Never below |bias| / (input_scale * 2^30): a dead channel has tiny weights, and its bias would
-    overflow int32.
+    A recipe that is not per channel gives all channels the largest of their scales. Never below
+    `weight_scale_floors`.
+    """
+    largest = np.abs(conv.weight.astype(np.float64)).reshape(len(conv.weight), -1).max(axis=1)
+    scales: FloatArray = np.maximum(largest / recipe.weight_limit, weight_scale_floors(conv, input_scale))
+    if not recipe.is_per_channel:
+        scales = np.full_like(scales, scales.max())
+    return scales.astype(np.float32)
+
+
+def weight_scale_floors(conv: Conv, input_scale: float) -> npt.NDArray[np.float64]:
+    """The finest scales per output channel, (O,): |bias| / (input_scale * 2^30) at least.
+
+    A dead channel has tiny weights, and its bias would overflow int32.
     """
     largest = np.abs(conv.weight.astype(np.float64)).reshape(len(conv.weight), -1).max(axis=1)
     floor = np.abs(conv.bias.astype(np.float64)) / (input_scale * BIAS_LIMIT)
     strongest = float(largest.max()) or 1.0
-    scales: FloatArray = np.maximum.reduce(
-        [largest / WEIGHT_LIMIT, floor, np.full_like(floor, strongest / WEIGHT_LIMIT * WEAKEST_CHANNEL)]
-    ).astype(np.float32)
-    return scales
+    weakest = np.full_like(floor, strongest / WEIGHT_LIMIT * WEAKEST_CHANNEL)
+    floors: npt.NDArray[np.float64] = np.maximum(floor, weakest)
+    return floors
 
 
 def quantized_bounds(activation: Activation, point: Point) -> tuple[int, int]:
@@ -200,9 +246,28 @@ def _short(scale: float) -> float:
     return float(str(np.float32(scale)))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _read_recipe(value: object) -> str:
+    _require(isinstance(value, str), "recipe must be text")
+    try:
+        return parse_recipe(str(value)).name
+    except UsageError as error:
+        raise CheckpointError(f"calibration record: {error}; install the release that wrote it") from None
+
+
+def _read_int32(name: str, value: object) -> Int32Array:
+    is_list = isinstance(value, list) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    _require(is_list, f"the bias corrections of {name} must be a list of integers")
+    assert isinstance(value, list)
+    _require(all(abs(v) <= BIAS_LIMIT for v in value), f"a bias correction of {name} exceeds {BIAS_LIMIT}")
+    return np.array(value, np.int32)
+
+
 def _read_scale(name: str, value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    _require(is_number, f"a scale of {name} is no number")
+    _require(_is_number(value), f"a scale of {name} is no number")
     assert isinstance(value, int | float)
     _require(SCALE_RANGE[0] <= value <= SCALE_RANGE[1], f"a scale of {name} is {value:.3g}")
     return float(np.float32(value))

@@ -28,6 +28,7 @@ from torch import Tensor
 from fcos_edge.quantize.execute import activate, check_pictures, convolve, enlarge, normalize
 from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Node
 from fcos_edge.quantize.record import Record, check_record, conv_integers, quantized_bounds
+from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import FloatArray, UInt8Array
 
 EXACT_FLOAT32 = 1 << 24  # every integer up to here is a float32, so sums below it are exact in any order
@@ -68,6 +69,7 @@ class Simulator:
     """
 
     def __init__(self, graph: Graph, record: Record) -> None:
+        graph = equalized(graph, record.channel_factors)
         check_record(graph, record)
         self.graph = graph
         self.record = record

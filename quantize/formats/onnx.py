@@ -24,6 +24,7 @@ from fcos_edge import __version__
 from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, dump_document
 from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers, quantized_bounds
+from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.spec import ModelSpec
 
 FORMAT = "onnx"
@@ -91,7 +92,7 @@ class _Builder:
     """
 
     def __init__(self, graph: Graph, record: Record | None, keeps_terms: bool) -> None:
-        self.graph = graph
+        self.graph = graph = equalized(graph, record.channel_factors) if record else graph
         self.record = record
         self.keeps_terms = keeps_terms
         self.convolutions = {node.name for node in graph.nodes if isinstance(node, Conv)}

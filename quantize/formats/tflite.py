@@ -27,6 +27,7 @@ from fcos_edge.artifact import ArtifactInfo, OutputInfo, Precision, dump_documen
 from fcos_edge.errors import ArtifactError
 from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers
+from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.quantize.tflite_model import FlatModel, Quantization
 from fcos_edge.runtime import FloatArray
 from fcos_edge.spec import ModelSpec
@@ -101,7 +102,7 @@ class _Lowering:
 
     def __init__(self, graph: Graph, record: Record | None, weight_dtype: type[np.floating[Any]]) -> None:
         self._model = FlatModel()
-        self._graph = graph
+        self._graph = graph = equalized(graph, record.channel_factors) if record else graph
         self._record = record
         self._weight_dtype = weight_dtype
         self._output_names = {node: name for name, node in graph.outputs.items()}

@@ -14,17 +14,11 @@ from hypothesis import strategies as st
 
 from fcos_edge.errors import CheckpointError, DataError, SpecError
 from fcos_edge.letterbox import Letterbox
-from fcos_edge.quantize.calibrate import (
-    BINS,
-    ESTIMATORS,
-    TIE_MARGIN,
-    Values,
-    calibrate,
-    picture_sha256,
-    range_point,
-)
+from fcos_edge.quantize.calibrate import TIE_MARGIN, calibrate, picture_sha256, range_point
 from fcos_edge.quantize.execute import DeployNetwork
 from fcos_edge.quantize.graph import Activation, Conv, Graph, Node
+from fcos_edge.quantize.ranges import BINS, ESTIMATORS, Values
+from fcos_edge.quantize.recipe import Recipe
 from fcos_edge.quantize.record import check_record
 from fcos_edge.quantize.simulate import dequantize, simulate
 from fcos_edge.runtime import UInt8Array
@@ -46,7 +40,7 @@ def test_calibrate__record_fits_and_the_integers_follow_the_float_network(
 ) -> None:
     graph = tiny_graph(**kwargs)  # type: ignore[arg-type]
     spec, pictures = tiny_spec(graph), source_pictures()
-    record = calibrate(graph, iter(pictures), spec, estimator=estimator)
+    record = calibrate(graph, iter(pictures), spec, recipe=Recipe(estimator=estimator))
     check_record(graph, record)
     inputs = np.stack([Letterbox.from_spec(spec, (p.shape[0], p.shape[1])).apply(p) for p in pictures])
     wanted = DeployNetwork(graph)(torch.from_numpy(inputs))
@@ -130,7 +124,7 @@ def test_picture_sha256__sees_shape_and_bytes() -> None:
 def observed(samples: npt.NDArray[np.float64]) -> Values:
     low, high = min(samples.min(), 0.0), max(samples.max(), 0.0)
     counts, _ = np.histogram(samples, BINS, (low, high))
-    return Values(low, high, counts.astype(np.float64))
+    return Values(low, high, [low], [high], counts.astype(np.float64))
 
 
 def test_estimators__an_outlier_is_kept_or_cut() -> None:
@@ -147,7 +141,7 @@ def test_estimators__an_outlier_is_kept_or_cut() -> None:
 def test_estimators__a_constant_zero_is_an_empty_range(estimator: str) -> None:
     counts = np.zeros(BINS)
     counts[0] = 10
-    assert ESTIMATORS[estimator](Values(0.0, 0.0, counts)) == (0.0, 0.0)
+    assert ESTIMATORS[estimator](Values(0.0, 0.0, [0.0], [0.0], counts)) == (0.0, 0.0)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
