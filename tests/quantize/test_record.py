@@ -68,7 +68,7 @@ def test_record__sha256_ignores_order_and_sees_one_bit() -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda d: d.update(version="2.0"),  # a newer major version
+        lambda d: d.update(version="3.0"),  # a newer major version
         lambda d: d.update(version=None),
         lambda d: d.update(surprise=1),  # an unknown key
         lambda d: d.pop("points"),
@@ -89,6 +89,11 @@ def test_record__sha256_ignores_order_and_sees_one_bit() -> None:
         lambda d: d["rounded_weights"].update(conv={"shape": [1, 1, 1, 2], "int8": "AA=="}),
         lambda d: d["rounded_weights"].update(conv={"shape": [1, 1, 1, 1], "int8": "?"}),
         lambda d: d["rounded_weights"].update(conv=3),
+        lambda d: d.update(recipe="w4c_a8t_mse"),
+        lambda d: d["bias_corrections"].update(conv=[0.5]),
+        lambda d: d["bias_corrections"].update(conv=[1 << 31]),
+        lambda d: d["channel_factors"].update(conv=[0.0]),
+        lambda d: d.update(operating_thresholds=[1.5]),
     ],
 )
 def test_record__malformed_json_is_one_line(spoil: Callable[[dict[str, Any]], Any]) -> None:
@@ -151,3 +156,12 @@ def test_conv_integers__learned_rounding_is_taken_as_it_is() -> None:
 )
 def test_quantized_bounds(activation: Any, point: Point, bounds: tuple[int, int]) -> None:
     assert quantized_bounds(activation, point) == bounds
+
+
+def test_record__one_from_before_recipes_is_read() -> None:
+    document = record_of(one_conv([1.0], [0.0]), 0.1).to_dict()
+    for key in ("recipe", "bias_corrections", "channel_factors", "operating_thresholds"):
+        del document[key]
+    record = Record.from_dict({**document, "version": "1.0"})
+    assert record.recipe == "w8c_a8t_minmax"
+    assert record.bias_corrections == record.channel_factors == {}
