@@ -95,16 +95,27 @@ class Simulator:
         check_pictures(self.graph, tensor)
         values: dict[str, Tensor] = {}
         for node in self.graph.nodes:
-            if isinstance(node, Input):
-                value = self._input(node, tensor)
-            elif isinstance(node, Conv):
-                value = self._conv(node, values[node.inputs[0]])
-            elif isinstance(node, Add):
-                value = self._add(node, values)
-            else:
-                value = enlarge(node, values[node.inputs[0]])
-            values[node.name] = value
-            yield node, value
+            values[node.name] = self.compute(node, values, tensor)
+            yield node, values[node.name]
+
+    def compute(self, node: Node, values: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
+        """One node's output from the outputs of the nodes that it reads, or from the pictures."""
+        if isinstance(node, Input):
+            return self._input(node, pictures)
+        if isinstance(node, Conv):
+            return self._conv(node, values[node.inputs[0]])
+        if isinstance(node, Add):
+            return self._add(node, values)
+        return enlarge(node, values[node.inputs[0]])
+
+    def sums(self, node: Conv, x: Tensor) -> Tensor:
+        """The integer sums of a convolution, bias included, before `requantize`; not of one kept in float."""
+        factors = self._factors[node.name]
+        return convolve(node, x.to(factors.weight.dtype), factors.weight, factors.bias)
+
+    def requantize(self, node: Conv, sums: Tensor) -> Tensor:
+        """A convolution's output from its integer sums."""
+        return self._rounded(node, sums.float() * self._factors[node.name].multiplier)
 
     def _input(self, node: Input, pictures: Tensor) -> Tensor:
         point = self.record.points[node.name]
@@ -117,9 +128,7 @@ class Simulator:
             real = x * self.record.points[node.inputs[0]].scale
             real = convolve(node, real, torch.tensor(node.weight), torch.tensor(node.bias))
             return self._rounded(node, activate(node.activation, real) / self.record.points[node.name].scale)
-        factors = self._factors[node.name]
-        total = convolve(node, x.to(factors.weight.dtype), factors.weight, factors.bias)
-        return self._rounded(node, total.float() * factors.multiplier)
+        return self.requantize(node, self.sums(node, x))
 
     def _add(self, node: Add, values: Mapping[str, Tensor]) -> Tensor:
         scale = np.float32(self.record.points[node.name].scale)
