@@ -83,6 +83,7 @@ class _Draft:
     weight, bias  of a convolution, float64
     path          of the module that made it
     level_path    of the normalization folded into it: differs from call to call of a shared convolution
+    origin        paths of the convolution, and of what is folded into it
     is_shared     its value, before what is folded next, is read by others too
     """
 
@@ -93,6 +94,7 @@ class _Draft:
     weight: npt.NDArray[np.float64] | None = None
     bias: npt.NDArray[np.float64] | None = None
     level_path: str = ""
+    origin: tuple[str, ...] = ()
     is_shared: bool = False
 
     @property
@@ -153,7 +155,8 @@ class _Folder:
             nodes.append(node)
         outputs = {output: names[id(draft)] for output, draft in self.outputs.items()}
         shapes = {names[id(draft)]: draft.shape for draft in self.drafts}
-        return Graph(tuple(nodes), outputs, self.input_hw, shapes)
+        origins = {names[id(d)]: d.origin for d in self.drafts if isinstance(d.node, Conv)}
+        return Graph(tuple(nodes), outputs, self.input_hw, shapes, origins)
 
     def _names(self) -> dict[int, str]:
         """A name for each draft: its module's path, and for shared modules what tells the calls apart."""
@@ -214,7 +217,8 @@ class _Folder:
         empty = np.zeros(0, np.float32)
         node = Conv("", (), empty, empty, stride, (top, left, bottom, right), module.groups, "none")
         shape = (len(weight), out_h, out_w)
-        return self._append(_Draft(node, shape, (source,), str(step.target), weight, bias))
+        path = str(step.target)
+        return self._append(_Draft(node, shape, (source,), path, weight, bias, origin=(path,)))
 
     def _batch_norm(self, step: fx.Node, module: nn.Module) -> _Draft:
         assert isinstance(module, nn.BatchNorm2d)
@@ -227,12 +231,14 @@ class _Folder:
         shift = -_float64(module.running_mean) * factor
         conv.multiply(factor, shift + _float64(module.bias) if module.affine else shift)
         conv.level_path = str(step.target)
+        conv.origin += (conv.level_path,)
         return conv
 
     def _scale(self, step: fx.Node, module: nn.Module) -> _Draft:
         assert isinstance(module, Scale)
         conv = self._private_conv(step)
         conv.multiply(_float64(module.factor), np.zeros(()))
+        conv.origin += (str(step.target),)
         return conv
 
     def _private_conv(self, step: fx.Node) -> _Draft:

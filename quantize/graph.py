@@ -12,7 +12,7 @@ kh, kw   kernel height and width
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -94,9 +94,13 @@ class Graph:
     outputs    output name (`logits_p3`, ...) -> name of the node that makes it
     input_hw   pixels
     shapes     node name -> (channels, height, width) of its output
+    origins    convolution name -> paths of the modules that it was folded from: the convolution's, then
+               those of the normalizations and scales after it, in order; without a convolution's where
+               the node only carries an activation
     """
 
     nodes: tuple[Node, ...]
     outputs: Mapping[str, str]
     input_hw: tuple[int, int]
     shapes: Mapping[str, tuple[int, int, int]]
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -145,6 +145,25 @@ def test_deploy__inputs_come_first() -> None:
         seen.add(node.name)
 
 
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("backbone.stem.0", ("backbone.stem.0", "backbone.stem.1")),
+        # a convolution that levels share: each has its own normalization
+        (
+            "head.box_tower.0.depthwise_bn.p4",
+            ("head.box_tower.0.depthwise", "head.box_tower.0.depthwise_bn.p4"),
+        ),
+        ("head.ltrb.ltrb_p5", ("head.ltrb", "head.scales.p5")),
+        ("head.logits.logits_p3", ("head.logits",)),
+    ],
+)
+def test_deploy__knows_what_a_convolution_is_folded_from(
+    fcos: nn.Module, name: str, origin: tuple[str, ...]
+) -> None:
+    assert deploy(fcos, (64, 96)).origins[name] == origin
+
+
 def test_deploy__leaves_the_network_as_it_is() -> None:
     network = Fcos(NetworkConfig(num_classes=3)).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
