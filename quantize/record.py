@@ -41,6 +41,10 @@ BIAS_LIMIT = 1 << 30  # half of int32: the other half is left to the products
 # A channel this much weaker than its layer's strongest cannot move an 8-bit output: a finer scale for it
 # only leads to denormal requantization factors.
 WEAKEST_CHANNEL = 2.0**-24
+_OBJECTS = (
+    "points", "weight_scales", "rounded_weights", "bias_corrections", "channel_factors",
+    "operating_thresholds",
+)  # fmt: skip
 SCALE_RANGE = (2.0**-64, 2.0**64)  # scales outside overflow float32 in the runtimes' products
 
 
@@ -69,7 +73,8 @@ class Record:
     bias_corrections convolution name -> (O,) int32, added to the rounded bias
     channel_factors  convolution name -> (O,) float32: its output channels are multiplied, what reads them
                      divides again (`refinements/equalization.py`)
-    operating_thresholds  per class, of int8 artifacts; empty: those of the float network
+    operating_thresholds  format -> per class, of its int8 file; a format that is not there has those of the
+                     float network
     """
 
     points: Mapping[str, Point]
@@ -80,7 +85,7 @@ class Record:
     recipe: str = PLAIN_RECIPE.name
     bias_corrections: Mapping[str, Int32Array] = field(default_factory=dict)
     channel_factors: Mapping[str, FloatArray] = field(default_factory=dict)
-    operating_thresholds: tuple[float, ...] = ()
+    operating_thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values; `from_dict` reads it back, float32 scales to the bit."""
@@ -99,7 +104,9 @@ class Record:
             "channel_factors": {
                 name: list(map(_short, f)) for name, f in sorted(self.channel_factors.items())
             },
-            "operating_thresholds": list(self.operating_thresholds),
+            "operating_thresholds": {
+                name: list(thresholds) for name, thresholds in sorted(self.operating_thresholds.items())
+            },
         }
 
     @classmethod
@@ -114,16 +121,11 @@ class Record:
             del values["version"]
         check_version("calibration record", version, RECORD_VERSION)
         check_keys("calibration record", values, {f.name for f in fields(cls)})
-        for key in ("points", "weight_scales", "rounded_weights", "bias_corrections", "channel_factors"):
+        for key in _OBJECTS:
             _require(isinstance(values[key], dict), f"{key} must be an object")
         for key in ("float_nodes", "picture_sha256"):
             is_list = isinstance(values[key], list) and all(isinstance(v, str) for v in values[key])
             _require(is_list, f"{key} must be a list of text")
-        thresholds = values["operating_thresholds"]
-        is_thresholds = isinstance(thresholds, list) and all(
-            _is_number(t) and 0 <= t <= 1 for t in thresholds
-        )
-        _require(is_thresholds, "operating_thresholds must be a list of numbers in 0..1")
         is_hash = all(re.fullmatch("[0-9a-f]{64}", digest) for digest in values["picture_sha256"])
         _require(is_hash, "picture_sha256 must hold SHA-256 digests")
         return cls(
@@ -135,7 +137,9 @@ class Record:
             recipe=_read_recipe(values["recipe"]),
             bias_corrections={name: _read_int32(name, v) for name, v in values["bias_corrections"].items()},
             channel_factors={name: _read_scales(name, v) for name, v in values["channel_factors"].items()},
-            operating_thresholds=tuple(map(float, thresholds)),
+            operating_thresholds={
+                name: _read_thresholds(v) for name, v in values["operating_thresholds"].items()
+            },
         )
 
     @property
@@ -256,6 +260,13 @@ def _read_recipe(value: object) -> str:
         return parse_recipe(str(value)).name
     except UsageError as error:
         raise CheckpointError(f"calibration record: {error}; install the release that wrote it") from None
+
+
+def _read_thresholds(value: object) -> tuple[float, ...]:
+    is_list = isinstance(value, list) and all(_is_number(t) and 0 <= t <= 1 for t in value)
+    _require(is_list, "operating_thresholds must be lists of numbers in 0..1")
+    assert isinstance(value, list)
+    return tuple(map(float, value))
 
 
 def _read_int32(name: str, value: object) -> Int32Array:

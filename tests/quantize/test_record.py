@@ -93,7 +93,7 @@ def test_record__sha256_ignores_order_and_sees_one_bit() -> None:
         lambda d: d["bias_corrections"].update(conv=[0.5]),
         lambda d: d["bias_corrections"].update(conv=[1 << 31]),
         lambda d: d["channel_factors"].update(conv=[0.0]),
-        lambda d: d.update(operating_thresholds=[1.5]),
+        lambda d: d.update(operating_thresholds={"onnx": [1.5]}),
     ],
 )
 def test_record__malformed_json_is_one_line(spoil: Callable[[dict[str, Any]], Any]) -> None:
@@ -164,4 +164,4 @@ def test_record__one_from_before_recipes_is_read() -> None:
         del document[key]
     record = Record.from_dict({**document, "version": "1.0"})
     assert record.recipe == "w8c_a8t_minmax"
-    assert record.bias_corrections == record.channel_factors == {}
+    assert record.bias_corrections == record.channel_factors == record.operating_thresholds == {}
