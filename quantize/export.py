@@ -6,58 +6,92 @@ graph -> record -> artifacts -> golden pictures -> verify -> rename into place
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from fcos_edge.artifact import Format, Precision
 from fcos_edge.bundle import RECORD_NAME, Manifest, ManifestArtifact, describe_file, write_manifest
 from fcos_edge.errors import UsageError
-from fcos_edge.golden import write_golden
-from fcos_edge.quantize.calibrate import calibrate
+from fcos_edge.golden import REFERENCE, write_golden
+from fcos_edge.quantize.calibrate import letterboxed
+from fcos_edge.quantize.calibration_data import require_apart
 from fcos_edge.quantize.deploy import deploy
 from fcos_edge.quantize.formats import load_writer
-from fcos_edge.quantize.graph import Graph
 from fcos_edge.quantize.make_golden import golden_license, golden_sources, make_golden
+from fcos_edge.quantize.make_record import calibrated_record, carried_record, with_thresholds
 from fcos_edge.quantize.model_card import model_card
 from fcos_edge.quantize.placing import check_replaceable, placed_when_done
-from fcos_edge.quantize.record import Record
+from fcos_edge.quantize.recipe import DEFAULT_RECIPE, Recipe
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.train.checkpoint import Checkpoint
+from fcos_edge.train.evaluation.evaluate import LabelledSplit
 from fcos_edge.verify import VerifyReport, verify_bundle
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to write.
+
+    recipe          how int8 is decided; None: as the checkpoint's record, or the default recipe
+    allows_overlap  pictures that were calibrated on may be measured on
+    """
+
+    formats: tuple[str, ...]
+    is_int8: bool = False
+    recipe: Recipe | None = None
+    allows_overlap: bool = False
 
 
 def export(
     checkpoint: Checkpoint,
     out_dir: Path,
-    formats: Sequence[str],
+    options: ExportOptions,
     *,
-    is_int8: bool,
-    pictures: Iterable[UInt8Array] | None = None,
+    pictures: Sequence[UInt8Array] | None = None,
+    labelled: LabelledSplit | None = None,
     say: Callable[[str], None] = print,
 ) -> VerifyReport:
     """Write the bundle `out_dir`; returns how each artifact compared.
 
     pictures  (h, w, 3) uint8 BGR, to calibrate on; None takes the checkpoint's own record
+    labelled  pictures to measure on, where there are some; not those calibrated on
 
     Raises UsageError where `out_dir` is something else than a bundle, or there is neither record nor
-    pictures, and GateError where an artifact is not the PyTorch model: then nothing is written.
+    pictures, DataError where calibration and measurement share pictures, and GateError where an artifact
+    is not the PyTorch model: then nothing is written.
     """
-    writers = [load_writer(name) for name in formats]
+    writers = [load_writer(name) for name in options.formats]
     check_replaceable(out_dir)
     spec, thresholds = checkpoint.spec, checkpoint.operating_thresholds
     say("folding the network")
     graph = deploy(checkpoint.network, spec.input_hw)
-    record = _make_record(checkpoint, graph, pictures, say) if is_int8 else None
+    record = None
+    if options.is_int8 and pictures is None:
+        record = carried_record(checkpoint, graph, options.recipe)
+    elif options.is_int8 and pictures is not None:
+        inputs, digests = letterboxed(pictures, spec)
+        if labelled is not None and not options.allows_overlap:
+            require_apart(labelled, digests)
+        record = calibrated_record(graph, inputs, digests, options.recipe or DEFAULT_RECIPE, say)
     with placed_when_done(out_dir) as work:
+        if record is not None and pictures is not None:
+            say("choosing thresholds for int8" + (f" on {labelled.name}" if labelled else ""))
+            record = with_thresholds(record, checkpoint, graph, writers, pictures, labelled, work)
         artifacts = []
+        thresholds_of = {REFERENCE: thresholds}
         for writer in writers:
             for precision in writer.PRECISIONS:
                 if precision == "int8" and record is None:
                     continue
                 say(f"writing {writer.FORMAT} {precision}")
-                files = writer.write(work, graph, record, spec, precision, thresholds)
+                own = thresholds
+                if record is not None and precision == "int8":
+                    own = record.operating_thresholds.get(writer.FORMAT, thresholds)
+                files = writer.write(work, graph, record, spec, precision, own)
+                if own != thresholds:
+                    thresholds_of[files[0].name] = own
                 entries = tuple(map(describe_file, files))
                 artifacts.append(
                     ManifestArtifact(entries, cast(Format, writer.FORMAT), cast(Precision, precision))
@@ -65,6 +99,7 @@ def export(
         say("running the golden pictures in PyTorch" + (" and in the integer simulator" if record else ""))
         sources = golden_sources()
         golden = make_golden(checkpoint.network, graph, record, spec, thresholds, sources)
+        golden = replace(golden, operating_thresholds=thresholds_of)
         write_golden(work, golden, sources, golden_license())
         write_manifest(work, Manifest(spec, tuple(artifacts)))
         say("verifying every artifact")
@@ -83,15 +118,3 @@ def export(
         card = model_card(manifest, thresholds, checkpoint.metrics, count)
         (work / "README.md").write_text(card, encoding="utf-8")
     return replace(report, folder=out_dir)
-
-
-def _make_record(
-    checkpoint: Checkpoint, graph: Graph, pictures: Iterable[UInt8Array] | None, say: Callable[[str], None]
-) -> Record:
-    """From pictures where there are some, else the checkpoint's own."""
-    if pictures is not None:
-        say("calibrating")
-        return calibrate(graph, pictures, checkpoint.spec)
-    if checkpoint.record is None:
-        raise UsageError("the checkpoint holds no calibration record; give pictures with --data")
-    return Record.from_dict(dict(checkpoint.record))

@@ -56,6 +56,10 @@ class Recipe:
         return (1 << (self.weight_bits - 1)) - 1
 
 
+# What measures best on the embedded detector without learning anything (docs/int8.md).
+DEFAULT_RECIPE = Recipe(estimator="mse")
+
+
 @lru_cache
 def parse_recipe(name: str) -> Recipe:
     """The recipe called `name`. Raises UsageError that says which part is unknown."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fcos_edge.arguments import CALIBRATION_PICTURES
-from fcos_edge.console import note, print_json, print_table, track
-from fcos_edge.errors import DataError, UsageError
+from fcos_edge.console import note, print_json, print_table
+from fcos_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from fcos_edge.runtime import UInt8Array
+    from fcos_edge.quantize.calibration_data import CalibrationData
+    from fcos_edge.quantize.recipe import Recipe
     from fcos_edge.verify import VerifyReport
 
 SUMMARY = "write a checkpoint as ONNX, OpenVINO and TFLite, verified against PyTorch"
@@ -30,9 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data", type=Path, metavar="D",
-        help=f"pictures to calibrate int8 on, no labels: up to {CALIBRATION_PICTURES} are taken from this"
-        " folder and those below it (default: the ranges that the checkpoint carries)",
+        help=f"what to calibrate int8 on, up to {CALIBRATION_PICTURES} pictures: a folder, no labels needed,"
+        " or a data set (COCO, YOLO, VOC), whose `train` pictures are calibrated on and whose `val` ones are"
+        " measured on (default: the ranges that the checkpoint carries)",
     )  # fmt: skip
+    int8 = parser.add_argument_group("how int8 is decided")
+    int8.add_argument(
+        "--recipe", metavar="R", help="by name, as w8c_a8t_mse_bc (docs/int8.md; default: the checkpoint's)"
+    )
+    int8.add_argument(
+        "--per-tensor",
+        action="store_true",
+        help="one scale for a layer's weights, for small accelerators",
+    )
+    int8.add_argument(
+        "--weights-7bit", action="store_true", help="weights of 7 bits, for x86 without VNNI instructions"
+    )
+    int8.add_argument(
+        "--symmetric", action="store_true", help="zero points of 0, for accelerators that need them"
+    )
+    int8.add_argument(
+        "--allow-overlap", action="store_true", help="measure on pictures that were calibrated on, too"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle (default: the model's name)")
     parser.epilog = (
         "The bundle appears when every artifact has passed its checks, and not before; one that is there"
@@ -43,21 +62,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     # Cheap mistakes first: torch takes seconds to load.
     formats = _formats(args.formats)
-    if args.data is not None and not args.int8:
-        raise UsageError("--data: pictures are for int8 only; add --int8, or leave it out")
-    pictures = None if args.data is None else _pictures(args.data)
+    _refuse_int8_arguments(args)
 
     from fcos_edge import embedded
     from fcos_edge.bundle import sha256_of
-    from fcos_edge.quantize.export import export
+    from fcos_edge.quantize.export import ExportOptions, export
     from fcos_edge.train.checkpoint import load_checkpoint
 
+    recipe = _recipe(args)
     path: Path = args.checkpoint or embedded.CHECKPOINT
     checkpoint = load_checkpoint(path)
     provenance = {**checkpoint.spec.provenance, "checkpoint_sha256": sha256_of(path)}
     checkpoint = replace(checkpoint, spec=replace(checkpoint.spec, provenance=provenance))
+    data = None if args.data is None else _data(args.data, checkpoint.spec.classes)
     out_dir: Path = args.out or Path(checkpoint.spec.name)
-    report = export(checkpoint, out_dir, formats, is_int8=args.int8, pictures=pictures, say=note)
+    report = export(
+        checkpoint,
+        out_dir,
+        ExportOptions(formats, args.int8, recipe, args.allow_overlap),
+        pictures=data.pictures if data else None,
+        labelled=data.labelled if data else None,
+        say=note,
+    )
     if args.json:
         print_json({"bundle": str(out_dir), **report.to_dict()})
     else:
@@ -80,18 +106,51 @@ def _formats(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def _pictures(folder: Path) -> Iterator[UInt8Array]:
-    """The pictures to calibrate on, evenly picked from all below `folder`; read when they are asked for."""
-    from fcos_edge.image import read_image_bgr
-    from fcos_edge.sources import list_pictures, spread
+def _refuse_int8_arguments(args: argparse.Namespace) -> None:
+    """Raise UsageError where int8 is not asked for, but something about it."""
+    names = ("data", "recipe", "per_tensor", "weights_7bit", "symmetric", "allow_overlap")
+    given = [name for name in names if getattr(args, name)]
+    if given and not args.int8:
+        option = given[0].replace("_", "-")
+        raise UsageError(f"--{option}: is for int8 only; add --int8, or leave it out")
 
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "no such folder"
-        raise DataError(f"--data {folder}: {found}; name a folder with pictures")
-    paths = list_pictures(folder, is_recursive=True)
-    chosen = spread(paths, CALIBRATION_PICTURES)
-    note(f"calibrating on {len(chosen)} of {len(paths)} pictures")
-    return track(map(read_image_bgr, chosen), "reading pictures", len(chosen))
+
+def _recipe(args: argparse.Namespace) -> Recipe | None:
+    """The recipe asked for, or None."""
+    from fcos_edge.quantize.recipe import DEFAULT_RECIPE, parse_recipe
+
+    changes: dict[str, Any] = {}
+    if args.per_tensor:
+        changes["is_per_channel"] = False
+    if args.weights_7bit:
+        changes["weight_bits"] = 7
+    if args.symmetric:
+        changes["is_symmetric"] = True
+    if args.recipe is not None:
+        recipe = parse_recipe(args.recipe)
+        if differing := [name for name, value in changes.items() if getattr(recipe, name) != value]:
+            raise UsageError(f"--recipe {args.recipe}: contradicts {differing[0]}; name one of the two")
+        return recipe
+    if not changes:
+        return None
+    recipe = replace(DEFAULT_RECIPE, **changes)
+    if args.data is None:
+        # Other weights can be had without pictures; what learns from pictures cannot.
+        recipe = replace(recipe, refinements=())
+        note(f"recipe {recipe.name}; pictures (--data) would refine it")
+    return recipe
+
+
+def _data(folder: Path, classes: tuple[str, ...]) -> CalibrationData:
+    from fcos_edge.quantize.calibration_data import find_calibration_data
+
+    data = find_calibration_data(folder, classes, CALIBRATION_PICTURES)
+    note(f"calibrating on {len(data.pictures)} of {data.available} pictures")
+    if data.labelled is not None:
+        note(f"measuring on {len(data.labelled.pictures)} pictures of {data.labelled.name}")
+    elif data.why_not:
+        note(f"not measuring: {data.why_not}")
+    return data
 
 
 def _print(report: VerifyReport, out_dir: Path) -> None:

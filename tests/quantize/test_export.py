@@ -20,7 +20,7 @@ from fcos_edge.bundle import RECORD_NAME, check_files, read_manifest
 from fcos_edge.errors import FcosEdgeError, GateError, UsageError
 from fcos_edge.image import read_image_bgr
 from fcos_edge.quantize.calibrate import picture_sha256
-from fcos_edge.quantize.export import export
+from fcos_edge.quantize.export import ExportOptions, export
 from fcos_edge.quantize.formats import load_writer
 from fcos_edge.quantize.graph import Conv, Graph
 from fcos_edge.quantize.make_golden import golden_sources
@@ -99,7 +99,7 @@ def test_bundle__names_no_path_of_this_machine(embedded_bundle: Path, repo_root:
 def test_export__without_int8__writes_floats_alone(checkpoint: Checkpoint, tmp_path: Path) -> None:
     out = tmp_path / "out"
     # No record is needed then.
-    export(replace(checkpoint, record=None), out, ("onnx",), is_int8=False, say=silent)
+    export(replace(checkpoint, record=None), out, ExportOptions(("onnx",)), say=silent)
     assert names(out) == {"manifest.json", "golden", "README.md", "model.fp32.onnx"}
     assert "int8" not in (out / "README.md").read_text()
     with np.load(out / "golden" / "cat.npz") as arrays:
@@ -109,7 +109,9 @@ def test_export__without_int8__writes_floats_alone(checkpoint: Checkpoint, tmp_p
 def test_export__pictures_make_the_record(checkpoint: Checkpoint, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     pictures = [draw_shapes(random)[0], read_image_bgr(golden_sources()[0])]
-    export(checkpoint, tmp_path / "out", ("onnx",), is_int8=True, pictures=iter(pictures), say=silent)
+    export(
+        checkpoint, tmp_path / "out", ExportOptions(("onnx",), is_int8=True), pictures=pictures, say=silent
+    )
     record = Record.from_dict(json.loads((tmp_path / "out" / RECORD_NAME).read_text()))
     assert record.picture_sha256 == tuple(sorted(map(picture_sha256, pictures)))
     assert "int8 ranges: 2 pictures" in (tmp_path / "out" / "README.md").read_text()
@@ -117,7 +119,12 @@ def test_export__pictures_make_the_record(checkpoint: Checkpoint, tmp_path: Path
 
 def test_export__int8_without_record_or_pictures__is_one_line(checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no calibration record; give pictures with --data"):
-        export(replace(checkpoint, record=None), tmp_path / "out", ("onnx",), is_int8=True, say=silent)
+        export(
+            replace(checkpoint, record=None),
+            tmp_path / "out",
+            ExportOptions(("onnx",), is_int8=True),
+            say=silent,
+        )
     assert tree(tmp_path) == {}
 
 
@@ -127,7 +134,7 @@ def test_export__untrained_rectangular_network__in_float(tmp_path: Path) -> None
     config = NetworkConfig(len(CLASSES), fpn_channels=16, tower_depth=1)
     spec = ModelSpec("tiny", CLASSES, (64, 96), config.mean, config.std)
     untrained = Checkpoint(Fcos(config).eval(), config, spec, (0.5,) * len(CLASSES))
-    report = export(untrained, tmp_path / "out", tuple(FILES), is_int8=False, say=silent)
+    report = export(untrained, tmp_path / "out", ExportOptions(tuple(FILES)), say=silent)
     assert {(row.runtime, row.precision) for row in report.artifacts} == {
         ("onnxruntime", "fp32"),
         ("openvino", "fp32"), ("openvino", "fp16"),
@@ -192,7 +199,7 @@ def test_export__fault_in_a_writer__is_named_and_nothing_left(
     plant(monkeypatch, name, precision, fault)
     file = rf"model\.{precision}\.{SUFFIXES[name]} in {RUNTIMES[name]}"
     with pytest.raises(GateError, match=rf"^{file}: {said} [\d.e+-]+, allowed at most [\d.e+-]+"):
-        export(checkpoint, tmp_path / "out", (name,), is_int8=precision == "int8", say=silent)
+        export(checkpoint, tmp_path / "out", ExportOptions((name,), is_int8=precision == "int8"), say=silent)
     assert tree(tmp_path) == was
 
 
@@ -209,13 +216,13 @@ def test_export__what_cannot_be_verified_is_not_written(
         verify, "installed_package", lambda file: found if (found := real(file)) in installed else None
     )
     with pytest.raises(FcosEdgeError, match=said):
-        export(checkpoint, tmp_path / "out", ("onnx", "tflite"), is_int8=False, say=silent)
+        export(checkpoint, tmp_path / "out", ExportOptions(("onnx", "tflite")), say=silent)
     assert tree(tmp_path) == {}
 
 
 def test_export__network_is_left_as_it_was(checkpoint: Checkpoint, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in checkpoint.network.state_dict().items()}
-    export(checkpoint, tmp_path / "out", ("onnx",), is_int8=False, say=silent)
+    export(checkpoint, tmp_path / "out", ExportOptions(("onnx",)), say=silent)
     assert not checkpoint.network.training
     for name, value in checkpoint.network.state_dict().items():
         assert torch.equal(value, before[name]), name

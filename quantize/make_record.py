@@ -1,0 +1,107 @@
+"""Where an export's record comes from: pictures, or the checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fcos_edge.detections import Detections
+from fcos_edge.detector import Detector
+from fcos_edge.errors import UsageError
+from fcos_edge.image import read_image_bgr
+from fcos_edge.loading import load
+from fcos_edge.quantize.calibrate import calibrate_inputs
+from fcos_edge.quantize.formats import FormatWriter
+from fcos_edge.quantize.graph import Conv, Graph
+from fcos_edge.quantize.recipe import Recipe, parse_recipe
+from fcos_edge.quantize.record import Record, weight_scales
+from fcos_edge.quantize.spread import ENOUGH_PICTURES, measure_spread
+from fcos_edge.quantize.thresholds import thresholds_of_count, thresholds_of_precision
+from fcos_edge.runtime import UInt8Array
+from fcos_edge.train.checkpoint import Checkpoint
+from fcos_edge.train.evaluation.coco_matches import match_split
+from fcos_edge.train.evaluation.evaluate import LabelledSplit
+from fcos_edge.train.torch_runtime import TorchRuntime
+
+Say = Callable[[str], None]
+
+
+def calibrated_record(
+    graph: Graph, inputs: UInt8Array, digests: tuple[str, ...], recipe: Recipe, say: Say
+) -> Record:
+    """A record made from letterboxed pictures, (N, H, W, 3) uint8 RGB; says so where they are few."""
+    say(f"calibrating on {len(inputs)} pictures by {recipe.name}")
+    record = calibrate_inputs(graph, inputs, digests, recipe)
+    if len(inputs) < ENOUGH_PICTURES:
+        spread = measure_spread(graph, inputs, recipe)
+        found = f"; {spread}" if spread else ""
+        say(f"warning: {len(inputs)} pictures are few, {ENOUGH_PICTURES} or more are better{found}")
+    return record
+
+
+def carried_record(checkpoint: Checkpoint, graph: Graph, recipe: Recipe | None) -> Record:
+    """The checkpoint's own record; with another recipe where that can be had without pictures.
+
+    Other weights need none, as long as nothing is learned or corrected.
+
+    Raises UsageError where the checkpoint has no record, or the recipe needs pictures.
+    """
+    if checkpoint.record is None:
+        raise UsageError("the checkpoint holds no calibration record; give pictures with --data")
+    record = Record.from_dict(dict(checkpoint.record))
+    if recipe is None or recipe.name == record.recipe:
+        return record
+    own = parse_recipe(record.recipe)
+    is_same_activations = (recipe.is_symmetric, recipe.estimator) == (own.is_symmetric, own.estimator)
+    if recipe.refinements or not is_same_activations or record.channel_factors:
+        raise UsageError(
+            f"recipe {recipe.name} needs pictures, the checkpoint was calibrated by {record.recipe};"
+            " give some with --data"
+        )
+    scales = {
+        node.name: weight_scales(node, record.points[node.inputs[0]].scale, recipe)
+        for node in graph.nodes
+        if isinstance(node, Conv)
+    }
+    return Record(record.points, scales, (), record.picture_sha256, recipe=recipe.name)
+
+
+def with_thresholds(
+    record: Record,
+    checkpoint: Checkpoint,
+    graph: Graph,
+    writers: Sequence[FormatWriter],
+    pictures: Sequence[UInt8Array],
+    labelled: LabelledSplit | None,
+    folder: Path,
+) -> Record:
+    """The record with operating thresholds for the int8 file of every format, from running that file.
+
+    pictures  without labels: as many detections as the float network finds
+    labelled  with labels: as precise as the float network
+    folder    for files that are gone afterwards
+    """
+    spec, thresholds = checkpoint.spec, checkpoint.operating_thresholds
+    images: Iterable[UInt8Array] = pictures
+    if labelled is not None:
+        images = [read_image_bgr(picture.path) for picture in labelled.pictures]
+    least = spec.candidate_threshold
+
+    def candidates(detector: Detector) -> list[Detections]:
+        with detector:
+            return [detector.candidates(image) for image in images]
+
+    reference = candidates(Detector(TorchRuntime(checkpoint.network, spec), spec, thresholds))
+    chosen = {}
+    for writer in writers:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            files = writer.write(Path(temporary), graph, record, spec, "int8", thresholds)
+            found = candidates(load(files[0]))
+        if labelled is None:
+            chosen[writer.FORMAT] = thresholds_of_count(reference, found, thresholds, least)
+        else:
+            ours, theirs = match_split(labelled, reference), match_split(labelled, found)
+            chosen[writer.FORMAT] = thresholds_of_precision(ours, theirs, thresholds, least)
+    return replace(record, operating_thresholds=chosen)
