@@ -35,6 +35,7 @@ Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
 
 RECORD_VERSION = (2, 0)
+_KEYS_1_0 = {"points", "weight_scales", "float_nodes", "picture_sha256", "rounded_weights"}
 PLAIN_RECIPE = Recipe()
 WEIGHT_LIMIT = PLAIN_RECIPE.weight_limit
 BIAS_LIMIT = 1 << 30  # half of int32: the other half is left to the products
@@ -117,6 +118,7 @@ class Record:
         values = dict(document)
         version = values.pop("version", None)
         if version == "1.0":  # before there were recipes
+            check_keys("calibration record", values, _KEYS_1_0)
             version, values = "2.0", {**cls({}, {}).to_dict(), **values}
             del values["version"]
         check_version("calibration record", version, RECORD_VERSION)
