@@ -19,6 +19,8 @@ from fcos_edge.spec import ModelSpec, check_keys, check_version, is_json_object,
 
 MANIFEST_NAME = "manifest.json"
 RECORD_NAME = "calibration.json"
+SENSITIVITY_NAME = "sensitivity.json"
+SENSITIVITY_PLOT_NAME = "sensitivity.png"
 MANIFEST_VERSION = (1, 0)
 _MAX_MANIFEST_BYTES = 1 << 26
 _MAX_NAME_BYTES = 255  # of usual file systems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ class DeployNetwork(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
+        self._places = {node.name: index for index, node in enumerate(graph.nodes)}
         for index, node in enumerate(graph.nodes):
             if isinstance(node, Conv):
                 self.register_buffer(f"weight_{index}", torch.tensor(node.weight), persistent=False)
@@ -33,19 +34,23 @@ class DeployNetwork(nn.Module):
         """Every node with its output, (N, C, h, w) float32, in the graph's order."""
         check_pictures(self.graph, pictures)
         maps: dict[str, Tensor] = {}
-        for index, node in enumerate(self.graph.nodes):
+        for node in self.graph.nodes:
             if isinstance(node, Input):
                 value = normalize(node, pictures)
-            elif isinstance(node, Conv):
-                weight, bias = self.get_buffer(f"weight_{index}"), self.get_buffer(f"bias_{index}")
-                value = convolve(node, maps[node.inputs[0]], weight, bias)
-                value = activate(node.activation, value)
-            elif isinstance(node, Add):
-                value = activate(node.activation, maps[node.inputs[0]] + maps[node.inputs[1]])
             else:
-                value = enlarge(node, maps[node.inputs[0]])
+                value = self.run_node(node, [maps[name] for name in node.inputs])
             maps[node.name] = value
             yield node, value
+
+    def run_node(self, node: Conv | Add | Resize, inputs: Sequence[Tensor]) -> Tensor:
+        """The output of one node, (N, C, h, w) float32; where it adds, an input may be of one picture."""
+        if isinstance(node, Conv):
+            index = self._places[node.name]
+            weight, bias = self.get_buffer(f"weight_{index}"), self.get_buffer(f"bias_{index}")
+            return activate(node.activation, convolve(node, inputs[0], weight, bias))
+        if isinstance(node, Add):
+            return activate(node.activation, inputs[0] + inputs[1])
+        return enlarge(node, inputs[0])
 
 
 def check_pictures(graph: Graph, pictures: Tensor) -> None:

@@ -9,13 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fcos_edge.bundle import MANIFEST_NAME, RECORD_NAME, read_manifest
+from fcos_edge.bundle import (
+    MANIFEST_NAME,
+    RECORD_NAME,
+    SENSITIVITY_NAME,
+    SENSITIVITY_PLOT_NAME,
+    read_manifest,
+)
 from fcos_edge.errors import FcosEdgeError, UsageError
 from fcos_edge.golden import FOLDER as GOLDEN_FOLDER
 from fcos_edge.writing import naming
 
 # What a bundle holds besides the files in its manifest.
-_OURS = {MANIFEST_NAME, GOLDEN_FOLDER, RECORD_NAME, "README.md"}
+_OURS = {
+    MANIFEST_NAME, GOLDEN_FOLDER, RECORD_NAME, SENSITIVITY_NAME, SENSITIVITY_PLOT_NAME, "README.md",
+}  # fmt: skip
 
 
 def check_replaceable(out: Path) -> None:

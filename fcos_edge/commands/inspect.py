@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fcos_edge.bundle import RECORD_NAME, read_manifest
+from fcos_edge.bundle import RECORD_NAME, SENSITIVITY_NAME, SENSITIVITY_PLOT_NAME, read_manifest
 from fcos_edge.console import print_json, print_table
 from fcos_edge.errors import ArtifactError, CheckpointError, UsageError
+from fcos_edge.sensitivity_table import MOST_HARMFUL, SensitivityTable, harm_bar, read_table
 
 SUMMARY = "show what a model file, a bundle or a checkpoint holds: spec, layers, scales, sizes"
 
@@ -22,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--layers", action="store_true",
-        help="every layer: of a checkpoint its parameters and multiply-adds, of a bundle its quantization",
+        help="every layer: of a checkpoint its parameters and multiply-adds, of a bundle its quantization"
+        f" and what harm that does (default: the {MOST_HARMFUL} most harmful)",
     )  # fmt: skip
 
 
@@ -98,7 +100,14 @@ def _bundle(folder: Path) -> dict[str, Any]:
         ],
         "golden": sorted(path.name for path in folder.glob("golden/*") if path.is_file()),
         "record": None,
+        "sensitivity": None,
     }  # fmt: skip
+    table_path = folder / SENSITIVITY_NAME
+    if table_path.is_file():
+        plot = folder / SENSITIVITY_PLOT_NAME
+        document["sensitivity"] = {
+            **read_table(table_path).to_dict(), "plot": str(plot) if plot.is_file() else None,
+        }  # fmt: skip
     record_path = folder / RECORD_NAME
     if record_path.is_file():
         record = _read_record(record_path)
@@ -169,7 +178,7 @@ def _record_layers(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _print(document: dict[str, Any]) -> None:
     print(f"{document['kind']} {document['file']}, {document['bytes']:,} bytes\n")
     _print_spec(document["spec"])
-    for name in ("cost", "artifact", "artifacts", "record", "golden", "metrics", "layers"):
+    for name in ("cost", "artifact", "artifacts", "record", "golden", "sensitivity", "metrics", "layers"):
         if document.get(name):
             print()
             _PRINTERS[name](document)
@@ -245,6 +254,27 @@ def _print_golden(document: dict[str, Any]) -> None:
     print(f"golden: {', '.join(document['golden'])}")
 
 
+def _print_sensitivity(document: dict[str, Any]) -> None:
+    """The most harmful layers, or with --layers all of them in the network's order."""
+    values = dict(document["sensitivity"])
+    plot = values.pop("plot")
+    table = SensitivityTable.from_dict(values)
+    rows = table.rows if "layers" in document else table.ranked[:MOST_HARMFUL]
+    which = (
+        "by layer" if "layers" in document else f"of the {len(rows)} most harmful of {len(table.rows)} layers"
+    )
+    print(f"harm of each layer's int8 alone, 0 to 2, {which} ({table.recipe}, {table.pictures} pictures)")
+    largest = max((row.harm for row in rows), default=0.0)
+    header = ("layer", "kind", "parameters", "multiply-adds", "harm", "of weights", "of output", "")
+    print_table(header, [
+        (row.layer, row.kind, row.parameters, row.multiply_adds, row.harm, row.weights_harm,
+         row.activation_harm, harm_bar(row.harm, largest) + (" kept in float" if row.is_float else ""))
+        for row in rows
+    ])  # fmt: skip
+    if plot:
+        print(f"as a picture: {plot}")
+
+
 def _print_metrics(document: dict[str, Any]) -> None:
     _print_thresholds(document["spec"]["classes"], document["operating_thresholds"])
     for name, figures in document["metrics"].items():
@@ -283,6 +313,7 @@ _PRINTERS = {
     "artifacts": _print_artifacts,
     "record": _print_record,
     "golden": _print_golden,
+    "sensitivity": _print_sensitivity,
     "metrics": _print_metrics,
     "layers": _print_layers,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from fcos_edge.bundle import Manifest, ManifestArtifact, describe_file, write_manifest
 from fcos_edge.cli import main
+from fcos_edge.sensitivity_table import SensitivityRow, SensitivityTable, write_table
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.checkpoint import Checkpoint, save_checkpoint
 from fcos_edge.train.config import NetworkConfig
@@ -157,3 +159,52 @@ def test_bundle__needs_no_torch(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     _inspect(capsys, folder / "bundle", "--layers")
+
+
+TABLE = SensitivityTable("w8c_a8t_minmax", 8, tuple(
+    SensitivityRow(
+        f"layer{place}", "linear", 10, 200, harm, 0.0, harm, harm, 0.0, is_float=place == 3
+    )
+    for place, harm in enumerate((0.001, 0.002, 0.0, 0.04, *[0.0001] * 8))
+))  # fmt: skip
+
+
+def test_bundle__shows_the_most_harmful_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_manifest(tmp_path, Manifest(SMALL_SPEC, ()))
+    assert _inspect(capsys, tmp_path)["sensitivity"] is None
+    write_table(tmp_path / "sensitivity.json", TABLE)
+    plot = tmp_path / "sensitivity.png"
+    plot.write_bytes(b"...")
+    document = _inspect(capsys, tmp_path)
+    assert document["sensitivity"] == {**TABLE.to_dict(), "plot": str(plot)}
+    assert main(["inspect", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("harm of each layer"))
+    assert lines[first].endswith("of the 10 most harmful of 12 layers (w8c_a8t_minmax, 8 pictures)")
+    assert lines[first + 2].split() == [
+        "layer3", "linear", "10", "200", "0.04", "0.04", "0", "#" * 24, "kept", "in", "float",
+    ]  # fmt: skip
+    assert lines[first + 3].startswith("layer1 ")
+    assert lines[first + 12] == f"as a picture: {plot}"
+    plot.unlink()
+    assert _inspect(capsys, tmp_path)["sensitivity"]["plot"] is None
+
+
+def test_bundle__layers_shows_the_harm_of_all(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "bundle", tmp_path / "bundle")
+    write_table(tmp_path / "bundle" / "sensitivity.json", TABLE)
+    assert main(["inspect", str(tmp_path / "bundle"), "--layers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[0] for line in lines if line.startswith("layer") and "linear" in line]
+    assert shown == [row.layer for row in TABLE.rows]
+
+
+def test_bundle__broken_sensitivity_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_manifest(tmp_path, Manifest(SMALL_SPEC, ()))
+    for text in ("{", "[]", '{"schema": "fcos-edge.sensitivity/9.0"}'):
+        (tmp_path / "sensitivity.json").write_text(text)
+        assert main(["inspect", str(tmp_path)]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fcos_edge.bundle import Manifest, ManifestArtifact, describe_file, write_manifest
+from fcos_edge.bundle import (
+    SENSITIVITY_NAME,
+    SENSITIVITY_PLOT_NAME,
+    Manifest,
+    ManifestArtifact,
+    describe_file,
+    write_manifest,
+)
 from fcos_edge.errors import GateError, UsageError
 from fcos_edge.quantize.placing import check_replaceable, placed_when_done
 from tests.small_specs import SMALL_SPEC
@@ -21,7 +28,8 @@ def write_bundle(folder: Path, content: str) -> None:
     model = folder / "model.fp32.onnx"
     model.write_text(content)
     (folder / "golden").mkdir()
-    (folder / "README.md").write_text(content)
+    for name in ("README.md", SENSITIVITY_NAME, SENSITIVITY_PLOT_NAME):
+        (folder / name).write_text(content)
     write_manifest(folder, Manifest(SMALL_SPEC, (ManifestArtifact((describe_file(model),), "onnx", "fp32"),)))
 
 
