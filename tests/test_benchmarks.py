@@ -82,14 +82,18 @@ def test_int8_accuracy__fp32_files_score_what_pytorch_does(
 ) -> None:
     _, document = _run(
         repo_root, tmp_path / "x.json", "int8_accuracy", bundle, "--checkpoint", checkpoint,
-        "--data", shapes, "--class-name", CLASSES[1],
+        "--data", f"{shapes}:{CLASSES[1]}", "--flips", 2,
     )  # fmt: skip
-    of_set = document["figures"][shapes.name]
-    assert set(of_set) == {"PyTorch fp32", *(f"{r} {p}" for r in RUNTIMES for p in PRECISIONS)}
+    (of_set,) = document["figures"].values()
+    runs = of_set["runs"]
+    assert set(runs) == {"PyTorch fp32", *(f"{r} {p}" for r in RUNTIMES for p in PRECISIONS)}
     for runtime in RUNTIMES:
-        assert of_set[f"{runtime} fp32"] == of_set["PyTorch fp32"]
-    assert of_set["onnxruntime int8"]["pictures"] == 3
-    assert [target["limit"] for target in document["targets"]] == [1.0] * 3
+        assert runs[f"{runtime} fp32"]["figures"] == runs["PyTorch fp32"]["figures"]
+    assert runs["onnxruntime int8"]["pictures"] == 3
+    assert len(of_set["flipped"]) == 2
+    # The share of each runtime, and how far they are apart; no class has boxes enough for misses.
+    assert [target["limit"] for target in document["targets"]][:3] == [99.0] * 3
+    assert len(document["targets"]) == 4
 
 
 def test_int8_speed__has_a_ratio_for_each_runtime_and_round(
