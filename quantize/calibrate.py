@@ -7,12 +7,12 @@ refinements (`refinements/`) follow.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
 
+from fcos_edge.calibration_pictures import picture_sha256
 from fcos_edge.console import track
 from fcos_edge.errors import CheckpointError, DataError, SpecError
 from fcos_edge.image import as_image_bgr
@@ -75,12 +75,6 @@ def calibrate_inputs(
         if name != "cle":
             record = find_refinement(name).refine(graph, record, inputs)
     return record
-
-
-def picture_sha256(image_bgr: UInt8Array) -> str:
-    """Digest of a decoded picture: its shape as three little-endian int64, then its bytes."""
-    shape = np.array(image_bgr.shape, "<i8")
-    return hashlib.sha256(shape.tobytes() + np.ascontiguousarray(image_bgr).tobytes()).hexdigest()
 
 
 def letterboxed(pictures: Iterable[UInt8Array], spec: ModelSpec) -> tuple[UInt8Array, tuple[str, ...]]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from fcos_edge.calibration_pictures import picture_sha256
 from fcos_edge.errors import DataError
 from fcos_edge.image import read_image_bgr
-from fcos_edge.quantize.calibrate import picture_sha256
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.sources import list_pictures, spread
 from fcos_edge.train.data.formats import formats, read_labels

@@ -9,8 +9,9 @@ channel and output scale s_y:
 
 with halves rounded to even. An Add is float32: (q_a - z_a) * (s_a / s_y) + (q_b - z_b) * (s_b / s_y).
 XNNPACK adds in fixed point instead; `add_scales` keeps sums away from halves, so that it rounds alike.
-OpenVINO rounds in another order and is compared with a tolerance. A convolution kept in float is
-computed on dequantized inputs; float sums depend on their order, so runtimes may differ on it by a step.
+OpenVINO rounds in another order and is compared with a tolerance. On x86 without VNNI both ONNX Runtime
+and OpenVINO saturate (`saturation.py`). A convolution kept in float is computed on dequantized inputs;
+float sums depend on their order, so runtimes may differ on it by a step.
 
 Values are kept as q - z, so that zero padding is zero, and as float32, which holds them exactly.
 """

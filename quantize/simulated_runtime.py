@@ -13,10 +13,15 @@ from fcos_edge.spec import ModelSpec
 
 
 class SimulatedRuntime:
-    """Runs a graph in integers, one picture after the other; outputs are dequantized."""
+    """Runs a graph in integers, one picture after the other; outputs are dequantized.
 
-    def __init__(self, graph: Graph, record: Record, spec: ModelSpec) -> None:
-        self._simulator = Simulator(graph, record)
+    simulator  `SaturatingSimulator` for x86 without VNNI (`saturation.py`)
+    """
+
+    def __init__(
+        self, graph: Graph, record: Record, spec: ModelSpec, simulator: type[Simulator] = Simulator
+    ) -> None:
+        self._simulator = simulator(graph, record)
         self._spec = spec
 
     def run(self, images: UInt8Array) -> RawOutputs:

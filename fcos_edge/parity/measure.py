@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcos_edge.bundle import MANIFEST_NAME, Manifest, read_manifest, sha256_of
+from fcos_edge.calibration_pictures import count_calibrated_on
 from fcos_edge.conditions import measure_conditions
 from fcos_edge.console import note
 from fcos_edge.errors import RuntimeUnavailableError, UsageError
@@ -83,7 +84,8 @@ def measure(request: Request, recordings: Sequence[Path] = (), baseline: Path | 
     labelled = read_truth(request.data, request.split, classes)
     identities = identify(labelled.pictures)
     threads = checked_threads(request.threads)
-    data = _data_facts(labelled, identities)
+    calibrated_on = count_calibrated_on(request.bundle, [picture.path for picture in labelled.pictures])
+    data = {**_data_facts(labelled, identities), "calibrated_on": calibrated_on}
     if before is not None:
         check_same_data(before, data)
     for path, recording in zip(recordings, read, strict=True):

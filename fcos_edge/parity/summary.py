@@ -14,6 +14,8 @@ def print_report(report: ParityReport) -> None:
     """Everything that decides, worst things last."""
     data = report.data
     print(f"{data['pictures']} pictures, {data['boxes']} boxes of {data['name']}; reference: {report.why}")
+    if seen := data["calibrated_on"]:
+        print(f"warning: int8 was calibrated on {seen} of them, where it looks better than it is")
     print()
     header = (
         "artifact",

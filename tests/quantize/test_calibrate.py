@@ -12,9 +12,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fcos_edge.calibration_pictures import picture_sha256
 from fcos_edge.errors import CheckpointError, DataError, SpecError
 from fcos_edge.letterbox import Letterbox
-from fcos_edge.quantize.calibrate import TIE_MARGIN, calibrate, picture_sha256, range_point
+from fcos_edge.quantize.calibrate import TIE_MARGIN, calibrate, range_point
 from fcos_edge.quantize.execute import DeployNetwork
 from fcos_edge.quantize.graph import Activation, Conv, Graph, Node
 from fcos_edge.quantize.ranges import BINS, ESTIMATORS, Values

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fcos_edge.calibration_pictures import picture_sha256
 from fcos_edge.errors import DataError
-from fcos_edge.quantize.calibrate import picture_sha256
 from fcos_edge.quantize.calibration_data import find_calibration_data, require_apart
 from tests.coco_sets import CLASSES, make_coco_set
 

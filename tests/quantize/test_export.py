@@ -17,9 +17,9 @@ import torch
 
 from fcos_edge import runtime, verify
 from fcos_edge.bundle import RECORD_NAME, check_files, read_manifest
+from fcos_edge.calibration_pictures import picture_sha256
 from fcos_edge.errors import FcosEdgeError, GateError, UsageError
 from fcos_edge.image import read_image_bgr
-from fcos_edge.quantize.calibrate import picture_sha256
 from fcos_edge.quantize.export import ExportOptions, export
 from fcos_edge.quantize.formats import load_writer
 from fcos_edge.quantize.graph import Conv, Graph
