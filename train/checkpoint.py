@@ -39,6 +39,7 @@ class Checkpoint:
     metrics               measured accuracy, free-form JSON
     config                the resolved training config, free-form JSON
     record                calibration record as JSON, or None before calibration
+    sensitivity           how much each layer's quantization harms, as JSON, or None where nobody measured
     """
 
     network: Fcos
@@ -48,6 +49,7 @@ class Checkpoint:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     record: Mapping[str, Any] | None = None
+    sensitivity: Mapping[str, Any] | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -63,6 +65,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "metrics": dict(checkpoint.metrics),
         "config": dict(checkpoint.config),
         "record": None if checkpoint.record is None else dict(checkpoint.record),
+        "sensitivity": None if checkpoint.sensitivity is None else dict(checkpoint.sensitivity),
     }
     weights = stored_weights(checkpoint.network)
     text = json.dumps(header, sort_keys=True, allow_nan=False)
@@ -100,8 +103,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     header = _read_header(path)
     try:
         check_version(f"{path}", header.pop("version", None), HEADER_VERSION)
+        header.setdefault("sensitivity", None)  # earlier checkpoints have none
         check_keys(f"{path}", header, {
-            "network", "spec", "operating_thresholds", "metrics", "config", "record",
+            "network", "spec", "operating_thresholds", "metrics", "config", "record", "sensitivity",
         })  # fmt: skip
         spec = ModelSpec.from_dict(header["spec"])
         network_config = NetworkConfig.from_dict(header["network"])
@@ -118,7 +122,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     network.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
     return Checkpoint(
         network.eval(), network_config, spec, tuple(map(float, header["operating_thresholds"])),
-        header["metrics"], header["config"], header["record"],
+        header["metrics"], header["config"], header["record"], header["sensitivity"],
     )  # fmt: skip
 
 
@@ -142,8 +146,9 @@ def _check_header(header: Mapping[str, Any], spec: ModelSpec, network: NetworkCo
         raise CheckpointError(
             f"operating_thresholds must be {len(spec.classes)} numbers from 0 to 1, one a class; {_AGAIN}"
         )
-    for key in ("metrics", "config", "record"):
-        if not is_json_object(header[key]) and (key, header[key]) != ("record", None):
+    for key in ("metrics", "config", "record", "sensitivity"):
+        is_absent = key in ("record", "sensitivity") and header[key] is None
+        if not is_absent and not is_json_object(header[key]):
             raise CheckpointError(
                 f"{key} is {shown(header[key])}, expected a JSON object, at most 64 levels deep; {_AGAIN}"
             )

@@ -184,21 +184,18 @@ def _calibrated(checkpoint: Checkpoint, pictures: Sequence[LabelledPicture]) -> 
 
     Unchanged where the network has what no exported file can have, as GroupNorm.
     """
-    from fcos_edge.image import read_image_bgr
-    from fcos_edge.quantize.calibrate import calibrate
-    from fcos_edge.quantize.deploy import deploy
+    from fcos_edge.quantize.calibration_data import PictureFiles
+    from fcos_edge.quantize.make_record import calibrated_checkpoint
+    from fcos_edge.quantize.recipe import DEFAULT_RECIPE
     from fcos_edge.sources import spread
 
+    # The data sets come one after the other.
+    chosen = PictureFiles([picture.path for picture in spread(pictures, CALIBRATION_PICTURES)])
     try:
-        graph = deploy(checkpoint.network, checkpoint.spec.input_hw)
+        return calibrated_checkpoint(checkpoint, chosen, DEFAULT_RECIPE, note)
     except CheckpointError as error:
         note(f"not calibrated: {error}")
         return checkpoint
-    # The data sets come one after the other.
-    chosen = spread(pictures, CALIBRATION_PICTURES)
-    note(f"calibrating on {len(chosen)} pictures")
-    record = calibrate(graph, (read_image_bgr(picture.path) for picture in chosen), checkpoint.spec)
-    return replace(checkpoint, record=record.to_dict())
 
 
 def _report(path: Path, checkpoint: Checkpoint, is_json: bool) -> None:
