@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fcos_edge.bundle import Manifest, ManifestArtifact
+from fcos_edge.bundle import SENSITIVITY_NAME, SENSITIVITY_PLOT_NAME, Manifest, ManifestArtifact
+from fcos_edge.sensitivity_table import MOST_HARMFUL, SensitivityTable
 
 LIMITS = (
     "Trained on photographs of everyday scenes; other views, sensors or sizes of objects need a measurement"
@@ -16,12 +17,17 @@ LIMITS = (
 
 
 def model_card(
-    manifest: Manifest, operating_thresholds: tuple[float, ...], metrics: Mapping[str, Any], pictures: int
+    manifest: Manifest,
+    operating_thresholds: tuple[float, ...],
+    metrics: Mapping[str, Any],
+    pictures: int,
+    sensitivity: SensitivityTable | None = None,
 ) -> str:
     """Markdown; the same arguments give the same text.
 
-    metrics   name -> figures as `Evaluation.to_dict`, or any JSON value
-    pictures  how many pictures the int8 ranges come from; 0 without int8
+    metrics      name -> figures as `Evaluation.to_dict`, or any JSON value
+    pictures     how many pictures the int8 ranges come from; 0 without int8
+    sensitivity  None where it was not measured
     """
     spec = manifest.spec
     height, width = spec.input_hw
@@ -51,6 +57,8 @@ def model_card(
     ]
     if pictures:
         lines += [f"int8 ranges: {pictures} pictures, named by their hashes in `calibration.json`.", ""]
+    if sensitivity is not None:
+        lines += _sensitivity(sensitivity)
     if metrics:
         lines += [
             "## Measured",
@@ -71,6 +79,23 @@ def model_card(
 def _file_row(artifact: ManifestArtifact) -> str:
     names = ", ".join(file.name for file in artifact.files)
     return f"| {names} | {artifact.precision} | {sum(file.bytes for file in artifact.files):,} |"
+
+
+def _sensitivity(table: SensitivityTable) -> Iterator[str]:
+    yield "## What int8 harms"
+    yield ""
+    yield (
+        "Harm of the int8 of one layer alone: mean change of the score + mean 1 - IoU of the box, on"
+        f" {table.pictures} pictures. All {len(table.rows)} layers are in `{SENSITIVITY_NAME}`, and drawn in"
+        f" `{SENSITIVITY_PLOT_NAME}`."
+    )
+    yield from ("", "| layer | kind | harm | kept in float |", "|---|---|---|---|")
+    for row in table.ranked[:MOST_HARMFUL]:
+        yield f"| {row.layer} | {row.kind} | {row.harm:.4f} | {'yes' if row.is_float else 'no'} |"
+    in_float = [row.layer for row in table.rows if row.is_float]
+    if in_float:
+        yield from ("", f"Kept in float: {', '.join(in_float)}.")
+    yield ""
 
 
 def _metric(name: str, figures: Any) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fcos_edge.bundle import FileEntry, Manifest, ManifestArtifact
 from fcos_edge.quantize.model_card import LIMITS, model_card
+from fcos_edge.sensitivity_table import SensitivityRow, SensitivityTable
 from tests.small_specs import SMALL_SPEC
 
 SPEC = replace(SMALL_SPEC, provenance={"licence_of_the_weights": "Apache-2.0", "data": ["one", "two"]})
@@ -78,3 +79,18 @@ def test_card__says_nothing_about_what_is_not_there() -> None:
     assert headings == ["# small", "## Classes", "## Files", "## Limits"]
     assert any("int8 ranges: 256 pictures" in line for line in lines())
     assert not any("int8 ranges" in line for line in lines(pictures=0))
+
+
+def test_card__shows_the_most_harmful_layers() -> None:
+    rows = tuple(
+        SensitivityRow(f"layer{place}", "linear", 10, 200, harm, 0.0, harm, harm, 0.0, is_float=place > 10)
+        for place, harm in enumerate((0.001, 0.02, *[0.0001] * 10))
+    )
+    card = lines(sensitivity=SensitivityTable("w8c_a8t_minmax", 8, rows))
+    at = card.index("## What int8 harms")
+    assert "All 12 layers are in `sensitivity.json`" in card[at + 2]
+    assert card[at + 6 : at + 9] == [
+        "| layer1 | linear | 0.0200 | no |", "| layer0 | linear | 0.0010 | no |",
+        "| layer2 | linear | 0.0001 | no |",
+    ]  # fmt: skip
+    assert card[at + 16 : at + 19] == ["", "Kept in float: layer11.", ""]
