@@ -203,9 +203,9 @@ class Comparison:
 
     def _simulated(self, golden: GoldenPicture, name: str) -> FloatArray:
         (point,) = (output for output in self._golden.outputs if output.name == name)
-        assert point.zero_point is not None
-        integers = golden.int8[name].astype(np.float32)
-        simulated: FloatArray = (integers - np.float32(point.zero_point)) * np.float32(point.scale)
+        simulated: FloatArray = golden.int8[name].astype(np.float32)
+        if point.zero_point is not None:
+            simulated = (simulated - np.float32(point.zero_point)) * np.float32(point.scale)
         return simulated
 
     def _channel(self, name: str, index: int) -> str:

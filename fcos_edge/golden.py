@@ -35,7 +35,7 @@ from fcos_edge.spec import ModelSpec, check_keys, check_version, is_number
 FOLDER = "golden"
 INDEX_NAME = "golden.json"
 LICENSE_NAME = "LICENSE"
-GOLDEN_VERSION = (2, 0)
+GOLDEN_VERSION = (2, 1)
 # Whose operating thresholds those of every file are that has none of its own.
 REFERENCE = "reference"
 _DETECTIONS = ("candidates", "operating")
@@ -62,7 +62,8 @@ class GoldenPicture:
     source_name  file name of the source picture, beside this one
     images       (1, H, W, 3) uint8 RGB, its letterboxed input
     fp32         output name -> (h, w, C) float32, from PyTorch
-    int8         output name -> (h, w, C) uint8, from the integer simulator; empty without a record
+    int8         output name -> (h, w, C) from the integer simulator, uint8, or float32 where the record keeps
+                 the output in float; empty without a record
     candidates   PyTorch's detections above the candidate threshold
     operating    those that reach the operating threshold of their class
     """
@@ -70,7 +71,7 @@ class GoldenPicture:
     source_name: str
     images: UInt8Array
     fp32: Mapping[str, FloatArray]
-    int8: Mapping[str, UInt8Array]
+    int8: Mapping[str, UInt8Array | FloatArray]
     candidates: Detections
     operating: Detections
 
@@ -81,7 +82,8 @@ class Golden:
 
     spec                  the conventions as exported, without provenance
     operating_thresholds  REFERENCE -> per class; and file name -> per class, where a file has its own
-    outputs               scale and zero point (0..255) of each int8 output; empty without a record
+    outputs               scale and zero point (0..255) of each int8 output; a zero point of None: it stays
+                          float, and the scale is the step it would have; empty without a record
     record_sha256         of the calibration record that the simulator ran; "" without one
     one_bit_floors        output name -> mean change of its values in the simulator when the lowest bit of
                           one input value flips; empty without a record
@@ -141,8 +143,9 @@ def read_golden(bundle: Path) -> Golden:
     _require(path, all(is_number(floor) and 0 <= floor < 1e6 for floor in floors.values()))
     _require(path, type(index["is_integer"]) is bool)
     _require(path, isinstance(index["record_sha256"], str) and bool(index["record_sha256"]) == bool(outputs))
+    floats = {o["name"] for o in outputs if o["zero_point"] is None}
     return Golden(
-        tuple(_read_picture(bundle / FOLDER, name, spec, bool(outputs)) for name in names),
+        tuple(_read_picture(bundle / FOLDER, name, spec, bool(outputs), floats) for name in names),
         spec,
         {name: tuple(map(float, values)) for name, values in thresholds.items()},
         tuple(OutputInfo(o["name"], float(o["scale"]), o["zero_point"]) for o in outputs),
@@ -197,7 +200,10 @@ def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
 
 
-def _read_picture(folder: Path, source_name: str, spec: ModelSpec, is_quantized: bool) -> GoldenPicture:
+def _read_picture(
+    folder: Path, source_name: str, spec: ModelSpec, is_quantized: bool, floats: set[str]
+) -> GoldenPicture:
+    """floats: outputs that the int8 network keeps in float."""
     path = folder / f"{Path(source_name).stem}.npz"
     shapes = _output_shapes(spec)
     try:
@@ -207,7 +213,10 @@ def _read_picture(folder: Path, source_name: str, spec: ModelSpec, is_quantized:
         fp32 = {name: _checked(found[f"fp32/{name}"], np.float32, shape) for name, shape in shapes.items()}
         int8 = {}
         if is_quantized:
-            int8 = {name: _checked(found[f"int8/{name}"], np.uint8, shape) for name, shape in shapes.items()}
+            int8 = {
+                name: _checked(found[f"int8/{name}"], np.float32 if name in floats else np.uint8, shape)
+                for name, shape in shapes.items()
+            }
         detections = [
             Detections(*(found[f"{kind}/{part}"] for part in ("boxes_xyxy", "scores", "labels")))
             for kind in _DETECTIONS
@@ -296,7 +305,7 @@ def _is_output(value: object) -> bool:
         return False
     scale, zero_point = value["scale"], value["zero_point"]
     is_scale = isinstance(scale, int | float) and not isinstance(scale, bool) and 0 < scale < 1e30
-    return is_scale and type(zero_point) is int and 0 <= zero_point <= 255
+    return is_scale and (zero_point is None or (type(zero_point) is int and 0 <= zero_point <= 255))
 
 
 def _require(path: Path, condition: bool) -> None:

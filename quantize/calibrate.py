@@ -43,7 +43,7 @@ def calibrate(
     """Make the record of a deploy graph.
 
     pictures     (h, w, 3) uint8 BGR, of any sizes, as OpenCV decodes them
-    float_nodes  convolutions to keep in float
+    float_nodes  convolutions and additions to keep in float
 
     Raises DataError without pictures, CheckpointError where the network puts out NaN or infinity.
     """

@@ -18,9 +18,10 @@ from fcos_edge.golden import LICENSE_NAME, REFERENCE, Golden, GoldenPicture
 from fcos_edge.image import read_image_bgr
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.postprocess import PostProcessor
+from fcos_edge.quantize.float_values import is_computed_in_float
 from fcos_edge.quantize.graph import Graph
 from fcos_edge.quantize.record import Record
-from fcos_edge.quantize.simulate import Simulator, dequantize
+from fcos_edge.quantize.simulate import OutputArray, Simulator, dequantize
 from fcos_edge.raw_outputs import join_outputs
 from fcos_edge.runtime import FloatArray, UInt8Array
 from fcos_edge.spec import ModelSpec
@@ -75,7 +76,7 @@ def make_golden(
         letterbox = Letterbox.from_spec(spec, (image_bgr.shape[0], image_bgr.shape[1]))
         images = letterbox.apply(image_bgr)[None]
         fp32 = _run_torch(network, images, spec)
-        int8: dict[str, UInt8Array] = {}
+        int8: dict[str, OutputArray] = {}
         if simulator:
             integers = simulator.run(images)
             int8 = {name: integers[name][0] for name in spec.output_names}
@@ -84,13 +85,17 @@ def make_golden(
         operating = candidates.filtered(operating_thresholds)
         pictures.append(GoldenPicture(source.name, images, fp32, int8, candidates, operating))
     conventions = (replace(spec, provenance={}), {REFERENCE: operating_thresholds})
-    if record is None:
+    if record is None or simulator is None:
         return Golden(tuple(pictures), *conventions)
-    points = {name: record.points[graph.outputs[name]] for name in spec.output_names}
-    outputs = tuple(OutputInfo(name, point.scale, point.zero_point) for name, point in points.items())
+    outputs = tuple(_output_info(name, graph.outputs[name], simulator) for name in spec.output_names)
     means = {name: float(np.mean([change[name] for change in floors])) for name in spec.output_names}
-    is_integer = not record.float_nodes
+    is_integer = not any(is_computed_in_float(node, record) for node in graph.nodes)
     return Golden(tuple(pictures), *conventions, outputs, record.sha256, means, is_integer)
+
+
+def _output_info(name: str, node: str, simulator: Simulator) -> OutputInfo:
+    point = simulator.record.points[node]
+    return OutputInfo(name, point.scale, None if node in simulator.float_values else point.zero_point)
 
 
 @torch.inference_mode()
@@ -102,7 +107,7 @@ def _run_torch(network: nn.Module, images: UInt8Array, spec: ModelSpec) -> dict[
 def _changes(
     simulator: Simulator,
     images: UInt8Array,
-    integers: Mapping[str, UInt8Array],
+    integers: Mapping[str, OutputArray],
     flip: tuple[float, float, int],
 ) -> dict[str, float]:
     """Mean absolute change of each output when the lowest bit of one input value flips."""

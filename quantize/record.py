@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fcos_edge.errors import CheckpointError, UsageError
-from fcos_edge.quantize.graph import Activation, Conv, Graph, Input, Resize
+from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Resize
 from fcos_edge.quantize.recipe import Recipe, parse_recipe
 from fcos_edge.runtime import FloatArray
 from fcos_edge.spec import check_keys, check_version
@@ -67,7 +67,8 @@ class Record:
 
     points           node name -> quantization of its output
     weight_scales    convolution name -> (O,) float32
-    float_nodes      convolutions computed in float: input dequantized, output quantized
+    float_nodes      convolutions and additions computed in float; `float_values.py` says where their values
+                     are quantized
     picture_sha256   of the decoded pictures it was calibrated on, sorted
     rounded_weights  convolution name -> (O, I / groups, kh, kw) int8, where the rounding was learned
     recipe           name of the recipe that it was made by (`quantize/recipe.py`)
@@ -236,7 +237,9 @@ def check_record(graph: Graph, record: Record) -> None:
     for what, wanted, found in (("points", names, record.points), ("weights", convs, record.weight_scales)):
         odd = sorted(wanted ^ set(found))
         _require(not odd, f"its {what} do not fit the network: {odd[:1]} is in only one of them")
-    _require(set(record.float_nodes) <= convs, "a node kept in float is no convolution of the network")
+    can_be_float = {node.name for node in graph.nodes if isinstance(node, Conv | Add)}
+    odd = sorted(set(record.float_nodes) - can_be_float)
+    _require(not odd, f"{odd[:1]} kept in float is no convolution and no addition of the network")
     for node in graph.nodes:
         point = record.points[node.name]
         if isinstance(node, Conv):

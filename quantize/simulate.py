@@ -10,10 +10,15 @@ channel and output scale s_y:
 with halves rounded to even. An Add is float32: (q_a - z_a) * (s_a / s_y) + (q_b - z_b) * (s_b / s_y).
 XNNPACK adds in fixed point instead; `add_scales` keeps sums away from halves, so that it rounds alike.
 OpenVINO rounds in another order and is compared with a tolerance. On x86 without VNNI both ONNX Runtime
-and OpenVINO saturate (`saturation.py`). A convolution kept in float is computed on dequantized inputs;
-float sums depend on their order, so runtimes may differ on it by a step.
+and OpenVINO saturate (`saturation.py`).
 
-Values are kept as q - z, so that zero padding is zero, and as float32, which holds them exactly.
+A node kept in float is computed in float32 on real values, and quantized at its point where something reads
+it as integers (`float_values.py`). Float sums depend on their order, so that an output that stays float is
+equal to about 1e-6 of its largest value, and a convolution that is quantized again may be one step off where
+it fell on a tie, which then spreads as a flipped bit does. Everything in front of the first such node is
+equal to the bit, and so is a float addition: two products and one sum have no order.
+
+Integers are kept as q - z, so that zero padding is zero, and as float32, which holds them exactly.
 """
 
 from __future__ import annotations
@@ -22,30 +27,34 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fcos_edge.quantize.execute import activate, check_pictures, convolve, enlarge, normalize
+from fcos_edge.quantize.float_values import float_values, is_computed_in_float
 from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Node
 from fcos_edge.quantize.record import Record, check_record, conv_integers, quantized_bounds
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import FloatArray, UInt8Array
 
+OutputArray = UInt8Array | FloatArray
 EXACT_FLOAT32 = 1 << 24  # every integer up to here is a float32, so sums below it are exact in any order
 
 
-def simulate(graph: Graph, record: Record, pictures: UInt8Array) -> dict[str, UInt8Array]:
-    """The integers of every output; see `Simulator`, which many pictures should share."""
+def simulate(graph: Graph, record: Record, pictures: UInt8Array) -> dict[str, OutputArray]:
+    """The integers of every output, or its floats; see `Simulator`, which many pictures should share."""
     return Simulator(graph, record).run(pictures)
 
 
-def dequantize(graph: Graph, record: Record, integers: Mapping[str, UInt8Array]) -> dict[str, FloatArray]:
-    """(q - zero_point) * scale of every output, float32."""
+def dequantize(graph: Graph, record: Record, outputs: Mapping[str, OutputArray]) -> dict[str, FloatArray]:
+    """(q - zero_point) * scale of every output, float32; what is float stays as it is."""
     real: dict[str, FloatArray] = {}
-    for output, values in integers.items():
-        point = record.points[graph.outputs[output]]
-        real[output] = (values.astype(np.float32) - np.float32(point.zero_point)) * np.float32(point.scale)
+    for output, values in outputs.items():
+        found: FloatArray = values.astype(np.float32)
+        if values.dtype == np.uint8:
+            point = record.points[graph.outputs[output]]
+            found = (found - np.float32(point.zero_point)) * np.float32(point.scale)
+        real[output] = found
     return real
 
 
@@ -64,7 +73,10 @@ class _Factors:
 
 
 class Simulator:
-    """Pictures (N, H, W, 3) uint8 RGB, letterboxed -> output name -> (N, h, w, C) uint8.
+    """Pictures (N, H, W, 3) uint8 RGB, letterboxed -> output name -> (N, h, w, C) uint8, or float32 where the
+    record keeps the output in float.
+
+    float_values  names of the nodes whose value is float
 
     Raises CheckpointError where the record does not fit the graph.
     """
@@ -74,24 +86,26 @@ class Simulator:
         check_record(graph, record)
         self.graph = graph
         self.record = record
+        self.float_values = float_values(graph, record)
         self._factors = {
             node.name: _prepare(node, record)
             for node in graph.nodes
-            if isinstance(node, Conv) and node.name not in record.float_nodes
+            if isinstance(node, Conv) and not is_computed_in_float(node, record)
         }
 
-    def run(self, pictures: UInt8Array) -> dict[str, UInt8Array]:
+    def run(self, pictures: UInt8Array) -> dict[str, OutputArray]:
         values = {node.name: value for node, value in self.run_nodes(pictures)}
-        outputs = {}
+        outputs: dict[str, OutputArray] = {}
         for output, name in self.graph.outputs.items():
-            integers = values[name] + self.record.points[name].zero_point
-            nhwc: npt.NDArray[np.uint8] = integers.permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
-            outputs[output] = nhwc
+            value = values[name]
+            if name not in self.float_values:
+                value = (value + self.record.points[name].zero_point).to(torch.uint8)
+            outputs[output] = value.permute(0, 2, 3, 1).contiguous().numpy()
         return outputs
 
     @torch.inference_mode()
     def run_nodes(self, pictures: UInt8Array) -> Iterator[tuple[Node, Tensor]]:
-        """Every node with its output, (N, C, h, w) float32: integers, q - zero_point."""
+        """Every node with its output, (N, C, h, w) float32: q - zero_point, or real in `float_values`."""
         tensor = torch.from_numpy(np.ascontiguousarray(pictures))
         check_pictures(self.graph, tensor)
         values: dict[str, Tensor] = {}
@@ -104,7 +118,7 @@ class Simulator:
         if isinstance(node, Input):
             return self._input(node, pictures)
         if isinstance(node, Conv):
-            return self._conv(node, values[node.inputs[0]])
+            return self._conv(node, values)
         if isinstance(node, Add):
             return self._add(node, values)
         return enlarge(node, values[node.inputs[0]])
@@ -124,14 +138,26 @@ class Simulator:
             return (pictures.float() - point.zero_point).permute(0, 3, 1, 2).contiguous()
         return self._rounded(node, normalize(node, pictures) / point.scale)
 
-    def _conv(self, node: Conv, x: Tensor) -> Tensor:
-        if node.name in self.record.float_nodes:
-            real = x * self.record.points[node.inputs[0]].scale
-            real = convolve(node, real, torch.tensor(node.weight), torch.tensor(node.bias))
-            return self._rounded(node, activate(node.activation, real) / self.record.points[node.name].scale)
-        return self.requantize(node, self.sums(node, x))
+    def _conv(self, node: Conv, values: Mapping[str, Tensor]) -> Tensor:
+        if is_computed_in_float(node, self.record):
+            weight, bias = torch.tensor(node.weight), torch.tensor(node.bias)
+            return self._activated(node, convolve(node, self._real(node.inputs[0], values), weight, bias))
+        return self.requantize(node, self.sums(node, values[node.inputs[0]]))
+
+    def _real(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
+        return values[name] if name in self.float_values else values[name] * self.record.points[name].scale
+
+    def _activated(self, node: Conv | Add, real: Tensor) -> Tensor:
+        """What follows the sums of a node that is computed in float."""
+        real = activate(node.activation, real)
+        if node.name in self.float_values:
+            return real
+        return self._rounded(node, real / self.record.points[node.name].scale)
 
     def _add(self, node: Add, values: Mapping[str, Tensor]) -> Tensor:
+        if is_computed_in_float(node, self.record):
+            a, b = (self._real(name, values) for name in node.inputs)
+            return self._activated(node, a + b)
         scale = np.float32(self.record.points[node.name].scale)
         first, second = (
             values[name] * float(np.float32(self.record.points[name].scale) / scale) for name in node.inputs

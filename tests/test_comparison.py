@@ -250,6 +250,20 @@ def test_checks__difference_within_the_budget_passes(
     assert failures(compare(precision, fault, **options)) == []
 
 
+@pytest.mark.parametrize(("change", "is_named"), [(0.25, False), (20.0, True)])
+def test_checks__output_that_stays_float__is_compared_as_it_is(change: float, is_named: bool) -> None:
+    """Its budget is in steps that it would have."""
+    name = "ltrb_p3"
+    pictures = tuple(
+        replace(picture, int8={**picture.int8, name: dequantized(picture)[name]})
+        for picture in GOLDEN.pictures
+    )
+    outputs = tuple(replace(o, zero_point=None) if o.name == name else o for o in GOLDEN.outputs)
+    golden = replace(GOLDEN, pictures=pictures, outputs=outputs, is_integer=False)
+    found = failures(compare("int8", shift_channel(name, 2, change), golden=golden))
+    assert any(line.startswith(f"{name}: mean shift of right to the simulator") for line in found) == is_named
+
+
 def test_checks__every_failure_of_a_constant_branch() -> None:
     found = failures(compare("int8", make_constant))
     figures = [line.split(" is ")[0] for line in found]

@@ -5,6 +5,8 @@ QDQ        every quantized tensor is a QuantizeLinear - DequantizeLinear pair ar
 NHWC/NCHW  pictures and outputs are NHWC, ONNX convolutions NCHW: one Transpose after the picture, one in
            front of each output
 
+A node that the record keeps in float has no pair around it where its value stays float (`float_values.py`).
+
 The picture's DequantizeLinear comes before its Transpose: the other order leaves the first convolution
 of OpenVINO in float. Weights are int8 per output channel and activations uint8 per tensor (U8S8), which
 is what x86 with VNNI multiplies fastest.
@@ -22,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fcos_edge import __version__
 from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, dump_document
+from fcos_edge.quantize.float_values import float_values, is_computed_in_float
 from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers, quantized_bounds
 from fcos_edge.quantize.refinements.equalization import equalized
@@ -95,6 +98,7 @@ class _Builder:
         self.graph = graph = equalized(graph, record.channel_factors) if record else graph
         self.record = record
         self.keeps_terms = keeps_terms
+        self.float_values = float_values(graph, record) if record else frozenset()
         self.convolutions = {node.name for node in graph.nodes if isinstance(node, Conv)}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -110,7 +114,7 @@ class _Builder:
                 case Add():
                     terms = [self.term(name) for name in node.inputs]
                     total = self.emit("Add", terms, f"{node.name}/sum")
-                    self.values[node.name] = self.activated(node.name, total, node.activation)
+                    self.values[node.name] = self.activated(node, total)
                 case Resize():
                     self.values[node.name] = self.resize(node)
         outputs = [self.output(name, source) for name, source in self.graph.outputs.items()]
@@ -140,7 +144,7 @@ class _Builder:
         return self.emit("Transpose", [pixels], f"{node.name}/nchw", perm=[0, 3, 1, 2])
 
     def conv(self, node: Conv) -> str:
-        if self.record is None or node.name in self.record.float_nodes:
+        if self.record is None or is_computed_in_float(node, self.record):
             weight = self.constant(f"{node.name}/weight", node.weight)
             bias = self.constant(f"{node.name}/bias", node.bias)
         else:
@@ -154,12 +158,7 @@ class _Builder:
             pads=list(node.pads),
             group=node.groups,
         )
-        if self.record and node.name in self.record.float_nodes:
-            # ONNX Runtime quantizes the float weights of a convolution between a DequantizeLinear and a
-            # QuantizeLinear, per tensor, and looks past a Relu or Clip. A Max that does nothing stops it.
-            lowest = self.constant("lowest", np.float32(np.finfo(np.float32).min))
-            total = self.emit("Max", [total, lowest], f"{node.name}/kept")
-        return self.activated(node.name, total, node.activation)
+        return self.activated(node, total)
 
     def integer_constants(self, node: Conv, record: Record) -> tuple[str, str]:
         """Weight and bias as the record's integers behind a DequantizeLinear per output channel."""
@@ -180,14 +179,23 @@ class _Builder:
     def term(self, name: str) -> str:
         """What an Add reads of the node `name`."""
         value = self.values[name]
-        if self.keeps_terms and name in self.convolutions:
+        if self.keeps_terms and name in self.convolutions - self.float_values:
             return self.emit("MaxPool", [value], kernel_shape=[1, 1])
         return value
 
-    def activated(self, name: str, total: str, activation: Activation) -> str:
+    def activated(self, node: Conv | Add, total: str) -> str:
         """Activation, then the quantization point of the node."""
-        if self.record is None:
-            return self.clipped(name, total, activation)
+        if self.record is None or node.name in self.float_values:
+            return self.clipped(node.name, total, node.activation)
+        if is_computed_in_float(node, self.record):
+            # ONNX Runtime quantizes what stands between a DequantizeLinear and a QuantizeLinear, the float
+            # weights of a convolution too, and looks past a Relu or Clip. A Max that does nothing stops it.
+            lowest = self.constant("lowest", np.float32(np.finfo(np.float32).min))
+            total = self.emit("Max", [total, lowest], f"{node.name}/kept")
+        return self.requantized(node.name, total, node.activation)
+
+    def requantized(self, name: str, total: str, activation: Activation) -> str:
+        assert self.record is not None
         point = self.record.points[name]
         integers = self.quantized(total, point, name)
         low, high = quantized_bounds(activation, point)
@@ -218,7 +226,9 @@ class _Builder:
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",
         )
-        return self.activated(node.name, enlarged, "none")
+        if self.record is None or node.name in self.float_values:
+            return enlarged
+        return self.requantized(node.name, enlarged, "none")
 
     def output(self, name: str, source: str) -> onnx.ValueInfoProto:
         channels, height, width = self.graph.shapes[source]

@@ -7,7 +7,9 @@ int8  int8 activations and outputs, int8 weights per channel, int32 biases
 TFLite's int8 activations are the record's q - 128 with zero point - 128, and so is the picture of an int8
 file: shifting a uint8 one inside costs a QUANTIZE, 1.2 ms in tflite-runtime. Where the picture is not its own
 quantization, it stays uint8, is dequantized to pixel values, normalized in float and, in int8, quantized
-again. A convolution that the record keeps in float stands between a DEQUANTIZE and a QUANTIZE.
+again. A node that the record keeps in float stands behind a DEQUANTIZE where its input is int8, in front of a
+QUANTIZE where something reads it as int8 (`float_values.py`). An output that stays float has no scale, and
+neither have the others of its kind.
 
 O, I     output and input channels
 kh, kw   kernel height and width
@@ -25,6 +27,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from fcos_edge.artifact import ArtifactInfo, OutputInfo, Precision, dump_document
 from fcos_edge.errors import ArtifactError
+from fcos_edge.quantize.float_values import float_branches, float_values, is_computed_in_float
 from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers
 from fcos_edge.quantize.refinements.equalization import equalized
@@ -67,7 +70,7 @@ def write(
     info = ArtifactInfo(
         format="tflite",
         precision=cast(Precision, precision),
-        outputs=tuple(_output_info(name, node, record) for name, node in graph.outputs.items()),
+        outputs=_output_infos(graph, record),
         operating_thresholds=operating_thresholds,
         record_sha256=record.sha256 if record else "",
         tool_versions=_tool_versions(),
@@ -86,18 +89,22 @@ def _tool_versions() -> dict[str, str]:
     return versions
 
 
-def _output_info(name: str, node: str, record: Record | None) -> OutputInfo:
+def _output_infos(graph: Graph, record: Record | None) -> tuple[OutputInfo, ...]:
     if record is None:
-        return OutputInfo(name)
-    point = record.points[node]
-    return OutputInfo(name, point.scale, point.zero_point - _SHIFT)
+        return tuple(map(OutputInfo, graph.outputs))
+    floats = float_branches(graph, record)
+    points = {name: record.points[node] for name, node in graph.outputs.items()}
+    return tuple(
+        OutputInfo(name) if name in floats else OutputInfo(name, point.scale, point.zero_point - _SHIFT)
+        for name, point in points.items()
+    )
 
 
 class _Lowering:
     """Puts one node after the other into a FlatModel.
 
-    A node's value is one tensor, named after it, or after the output that it is: int8 with a record,
-    float32 without.
+    A node's value is one tensor, named after it, or after the output that it is: float32 without a record
+    and in `float_values`, int8 elsewhere.
     """
 
     def __init__(self, graph: Graph, record: Record | None, weight_dtype: type[np.floating[Any]]) -> None:
@@ -105,7 +112,16 @@ class _Lowering:
         self._graph = graph = equalized(graph, record.channel_factors) if record else graph
         self._record = record
         self._weight_dtype = weight_dtype
-        self._output_names = {node: name for name, node in graph.outputs.items()}
+        self._floats = float_values(graph, record) if record else frozenset()
+        float_outputs = float_branches(graph, record) if record else frozenset()
+        # Outputs that are int8 inside and dequantized at the end are named there.
+        self._dequantized_outputs = {
+            name: node for name, node in graph.outputs.items()
+            if name in float_outputs and node not in self._floats
+        }  # fmt: skip
+        self._output_names = {
+            node: name for name, node in graph.outputs.items() if name not in self._dequantized_outputs
+        }
         self._values: dict[str, int] = {}
         self._dequantized: dict[str, int] = {}
         self._picture = -1
@@ -120,7 +136,12 @@ class _Lowering:
                 self._add_add(node)
             else:
                 self._add_resize(node)
-        outputs = {name: self._values[node] for name, node in self._graph.outputs.items()}
+        outputs = {
+            name: self._add_float_output(name, node)
+            if name in self._dequantized_outputs
+            else self._values[node]
+            for name, node in self._graph.outputs.items()
+        }
         return self._model.serialize({"images": self._picture}, outputs)
 
     def _add_input(self, node: Input) -> None:
@@ -162,10 +183,10 @@ class _Lowering:
         value = self._add_value(node.name)
         if self._record is None:
             self._add_float_conv(node, self._values[node.inputs[0]], value)
-        elif node.name in self._record.float_nodes:
-            real = self._add_float(f"{node.name}/float", node.name)
-            self._add_float_conv(node, self._add_dequantized(node.inputs[0]), real)
-            self._model.add_operator("QUANTIZE", [real], value)
+        elif is_computed_in_float(node, self._record):
+            result = self._float_result(node.name)
+            self._add_float_conv(node, self._real(node.inputs[0]), result)
+            self._quantize(result, value)
         else:
             self._add_integer_conv(node, self._record, value)
 
@@ -218,8 +239,13 @@ class _Lowering:
     def _add_add(self, node: Add) -> None:
         options = schema.AddOptionsT()
         options.fusedActivationFunction = _FUSED[node.activation]
-        inputs = [self._values[name] for name in node.inputs]
-        self._model.add_operator("ADD", inputs, self._add_value(node.name), options)
+        value = self._add_value(node.name)
+        if self._record and is_computed_in_float(node, self._record):
+            result = self._float_result(node.name)
+            self._model.add_operator("ADD", [self._real(name) for name in node.inputs], result, options)
+            self._quantize(result, value)
+        else:
+            self._model.add_operator("ADD", [self._values[name] for name in node.inputs], value, options)
 
     def _add_resize(self, node: Resize) -> None:
         source, value = self._values[node.inputs[0]], self._add_value(node.name)
@@ -230,7 +256,7 @@ class _Lowering:
 
     def _add_value(self, node: str) -> int:
         name = self._output_names.get(node, node)
-        if self._record is None:
+        if self._record is None or node in self._floats:
             value = self._add_float(name, node)
         else:
             quantization = _activation(self._record.points[node])
@@ -241,11 +267,27 @@ class _Lowering:
     def _add_float(self, name: str, node: str) -> int:
         return self._model.add_tensor(name, self._shape(node), np.float32)
 
-    def _add_dequantized(self, node: str) -> int:
+    def _float_result(self, node: str) -> int:
+        """Where a node that is computed in float puts its sums: its value, or what becomes that."""
+        return self._values[node] if node in self._floats else self._add_float(f"{node}/float", node)
+
+    def _quantize(self, result: int, value: int) -> None:
+        if result != value:
+            self._model.add_operator("QUANTIZE", [result], value)
+
+    def _real(self, node: str) -> int:
+        """The node's value as a float tensor."""
+        if node in self._floats:
+            return self._values[node]
         if node not in self._dequantized:
             self._dequantized[node] = self._add_float(f"{node}/dequantized", node)
             self._model.add_operator("DEQUANTIZE", [self._values[node]], self._dequantized[node])
         return self._dequantized[node]
+
+    def _add_float_output(self, name: str, node: str) -> int:
+        output = self._add_float(name, node)
+        self._model.add_operator("DEQUANTIZE", [self._values[node]], output)
+        return output
 
     def _add_weights(self, name: str, values: FloatArray) -> int:
         if self._weight_dtype == np.float32:

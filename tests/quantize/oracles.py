@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fcos_edge.quantize.graph import Activation, Conv, Input, Node, Resize
+from fcos_edge.quantize.graph import Activation, Add, Conv, Input, Node, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers
 from fcos_edge.runtime import UInt8Array
 
 Ints = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
+Values = npt.NDArray[Any]
 
 
-def node_slowly(node: Node, record: Record, inputs: list[Ints], picture: UInt8Array) -> Ints:
-    """One node in integers, location by location.
+def node_slowly(
+    node: Node, record: Record, inputs: list[Values], picture: UInt8Array, floats: Collection[str] = ()
+) -> Values:
+    """One node, location by location.
 
-    inputs:  (C, h, w) each, 0..255
+    inputs:  (C, h, w) each, integers 0..255, or real where their node is in `floats`
     picture: (H, W, 3) uint8, what the Input node reads
-    returns: (C, h, w), 0..255
+    floats:  names of the nodes whose value stays float
+    returns: (C, h, w), integers 0..255, or real
     """
     point = record.points[node.name]
     if isinstance(node, Input):
         return _quantize_picture(node, point, picture)
-    if isinstance(node, Conv):
-        return _convolve(node, record, inputs[0])
     if isinstance(node, Resize):
         return inputs[0].repeat(node.factor, axis=1).repeat(node.factor, axis=2)
+    if node.name in record.float_nodes:
+        real = _in_float(
+            node, [_real(*pair, record, floats) for pair in zip(node.inputs, inputs, strict=True)]
+        )
+        if node.name in floats:
+            return real
+        return _round_and_clamp((real / point.scale).astype(np.float32), node.activation, point)
+    if isinstance(node, Conv):
+        return _convolve(node, record, inputs[0])
     terms = [
         (values - record.points[name].zero_point).astype(np.float32)
         * (np.float32(record.points[name].scale) / np.float32(point.scale))
@@ -46,20 +59,44 @@ def _quantize_picture(node: Input, point: Point, picture: UInt8Array) -> Ints:
     return _round_and_clamp(steps, "none", point)
 
 
+def _real(name: str, values: Values, record: Record, floats: Collection[str]) -> Reals:
+    point = record.points[name]
+    real: Reals = values if name in floats else (values - point.zero_point) * np.float64(point.scale)
+    return real
+
+
+def _in_float(node: Conv | Add, inputs: list[Reals]) -> Reals:
+    total = (
+        inputs[0] + inputs[1]
+        if isinstance(node, Add)
+        else _sums(node, inputs[0], node.weight.astype(np.float64), node.bias.astype(np.float64))
+    )
+    if node.activation == "none":
+        return total
+    return np.clip(total, 0.0, 6.0 if node.activation == "relu6" else None)
+
+
 def _convolve(node: Conv, record: Record, x: Ints) -> Ints:
     source, point = record.points[node.inputs[0]], record.points[node.name]
-    is_float = node.name in record.float_nodes
     integers = conv_integers(node, record)
-    weight = node.weight if is_float else integers.weight.astype(np.int64)
-    bias = node.bias if is_float else integers.bias.astype(np.int64)
-    values = (x - source.zero_point) * np.float32(source.scale) if is_float else x - source.zero_point
+    sums = _sums(
+        node, x - source.zero_point, integers.weight.astype(np.int64), integers.bias.astype(np.int64)
+    )
+    assert np.abs(sums).max() < 2**31, "int32 overflow"
+    factor = np.float32(source.scale) * integers.weight_scale / np.float32(point.scale)
+    assert factor.dtype == np.float32
+    return _round_and_clamp(sums.astype(np.float32) * factor[:, None, None], node.activation, point)
+
+
+def _sums(node: Conv, values: Values, weight: Values, bias: Values) -> Values:
+    """A convolution in the dtype of its weights."""
     top, left, bottom, right = node.pads
     values = np.pad(values, ((0, 0), (top, bottom), (left, right)))
     channels, kernel_h, kernel_w = weight.shape[1:]
     height = (values.shape[1] - kernel_h) // node.stride + 1
     width = (values.shape[2] - kernel_w) // node.stride + 1
     out_per_group = len(weight) // node.groups
-    sums = np.zeros((len(weight), height, width), np.float64 if is_float else np.int64)
+    sums = np.zeros((len(weight), height, width), weight.dtype)
     for out in range(len(weight)):
         first = out // out_per_group * channels
         for row in range(height):
@@ -68,14 +105,7 @@ def _convolve(node: Conv, record: Record, x: Ints) -> Ints:
                 columns = slice(column * node.stride, column * node.stride + kernel_w)
                 window = values[first : first + channels, rows, columns]
                 sums[out, row, column] = (window * weight[out]).sum() + bias[out]
-    if is_float:
-        limit = {"none": math.inf, "relu": math.inf, "relu6": 6.0}[node.activation]
-        real = np.clip(sums, -math.inf if node.activation == "none" else 0.0, limit)
-        return _round_and_clamp((real / point.scale).astype(np.float32), node.activation, point)
-    assert np.abs(sums).max() < 2**31, "int32 overflow"
-    factor = np.float32(source.scale) * integers.weight_scale / np.float32(point.scale)
-    assert factor.dtype == np.float32
-    return _round_and_clamp(sums.astype(np.float32) * factor[:, None, None], node.activation, point)
+    return sums
 
 
 def _round_and_clamp(steps: npt.NDArray[np.float32], activation: Activation, point: Point) -> Ints:

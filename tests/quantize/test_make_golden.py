@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -112,3 +113,18 @@ def test_golden__training_network_is_run_as_in_evaluation_and_left_alone(golden:
         network.eval()
     for name, value in golden.pictures[0].fp32.items():
         np.testing.assert_array_equal(picture.fp32[name], value)
+
+
+def test_golden__output_kept_in_float__survives_the_disk(tmp_path: Path) -> None:
+    checkpoint = detector()
+    graph = deploy(checkpoint.network, checkpoint.spec.input_hw)
+    record = replace(Record.from_dict(checkpoint.record), float_nodes=(graph.outputs["logits_p3"],))
+    write_golden(tmp_path, make(record), (CAT,), golden_license())
+    golden = read_golden(tmp_path)
+    (picture,) = golden.pictures
+    assert not golden.is_integer
+    for output in golden.outputs:
+        is_float = output.name == "logits_p3"
+        assert picture.int8[output.name].dtype == (np.float32 if is_float else np.uint8)
+        assert (output.zero_point is None) == is_float
+        assert output.scale == record.points[graph.outputs[output.name]].scale
