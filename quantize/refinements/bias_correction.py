@@ -34,7 +34,7 @@ MEMORY = 3 << 28  # bytes of values that are held at a time; fewer pictures wher
 # if this part of its places were not.
 FEWEST_PLACES = 0.02
 
-Maps = list[dict[str, Tensor]]  # of each picture: node name -> (1, C, h, w)
+Maps = dict[str, Tensor]  # node name -> (N, C, h, w) of all pictures
 
 
 @torch.inference_mode()
@@ -48,43 +48,51 @@ def refine(graph: Graph, record: Record, inputs: UInt8Array) -> Record:
     count = min(PICTURES, max(1, MEMORY // (2 * 4 * largest_live(graph))))
     pictures = [torch.from_numpy(picture[None]) for picture in chosen_inputs(inputs, count)]
     corrections = dict(record.bias_corrections)
-    real: list[dict[str, Tensor]] = [{} for _ in pictures]
-    integers: list[dict[str, Tensor]] = [{} for _ in pictures]
+    real: Maps = {}
+    integers: Maps = {}
     for node, done in track(with_last_reads(graph), "correcting biases", len(graph.nodes)):
+        # Filled picture by picture: small values that live long would leave holes that nothing fits into.
+        real[node.name] = torch.empty((len(pictures), *graph.shapes[node.name]))
+        integers[node.name] = torch.empty_like(real[node.name])
         if isinstance(node, Conv) and node.name not in record.float_nodes:
             correction = _correct(simulator, node, real, integers)
             if correction.any():
                 corrections[node.name] = record.bias_corrections.get(node.name, 0) + correction
         else:
-            for picture, floats, steps in zip(pictures, real, integers, strict=True):
-                floats[node.name] = float_value(node, floats, picture)
-                steps[node.name] = simulator.compute(node, steps, picture)
-        for values in (*real, *integers):
-            for name in done:
-                del values[name]
+            for index, picture in enumerate(pictures):
+                floats, steps = (
+                    {name: maps[name][index : index + 1] for name in node.inputs} for maps in (real, integers)
+                )
+                real[node.name][index] = float_value(node, floats, picture)[0]
+                integers[node.name][index] = simulator.compute(node, steps, picture)[0]
+        for name in done:
+            del real[name], integers[name]
     return replace(record, bias_corrections=corrections)
 
 
 def _correct(simulator: Simulator, node: Conv, real: Maps, integers: Maps) -> Int32Array:
-    """The correction of one convolution, (O,). Its outputs, corrected, are added to every picture's maps."""
+    """The correction of one convolution, (O,). Its outputs, corrected, are filled into the maps."""
+    # One by one: float sums may depend on the batch, and corrections must not depend on the order.
+    every = range(len(real[node.name]))
+    pairs = [tuple(maps[node.inputs[0]][index : index + 1] for maps in (real, integers)) for index in every]
     conv = conv_integers(node, simulator.record)
     weight, bias = torch.tensor(node.weight), torch.tensor(node.bias)
+    point = simulator.record.points[node.name]
     errors, places = np.zeros(len(conv.bias)), np.zeros(len(conv.bias))
-    for floats, steps in zip(real, integers, strict=True):
-        before = convolve(node, floats[node.inputs[0]], weight, bias)
-        sums = simulator.sums(node, steps[node.inputs[0]])
-        error, is_open = sum_errors(node, conv.bias_scale, simulator.record.points[node.name], before, sums)
+    for index, (x, steps) in enumerate(pairs):
+        before = convolve(node, x, weight, bias)
+        error, is_open = sum_errors(node, conv.bias_scale, point, before, simulator.sums(node, steps))
         errors += error.sum((0, 2, 3)).numpy()
         places += is_open.sum((0, 2, 3)).numpy()
-        floats[node.name] = activate(node.activation, before)
-    all_places = len(real) * before[0, 0].numel()
+        real[node.name][index] = activate(node.activation, before)[0]
+    all_places = real[node.name][:, 0].numel()
     correction = errors / np.maximum(places, FEWEST_PLACES * all_places) / conv.bias_scale
     corrected = np.clip(conv.bias + np.rint(correction), -BIAS_LIMIT, BIAS_LIMIT)
     whole: Int32Array = (corrected - conv.bias).astype(np.int32)
     shift = torch.from_numpy(whole.astype(np.float64)).reshape(-1, 1, 1)
-    for steps in integers:
-        sums = simulator.sums(node, steps[node.inputs[0]]).double() + shift
-        steps[node.name] = simulator.requantize(node, sums)
+    for index, (_, steps) in enumerate(pairs):
+        sums = simulator.sums(node, steps).double() + shift
+        integers[node.name][index] = simulator.requantize(node, sums)[0]
     return whole
 
 
