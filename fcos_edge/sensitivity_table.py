@@ -68,6 +68,11 @@ class SensitivityTable:
         """The most harmful first; of equals the one that comes first in the network."""
         return tuple(sorted(self.rows, key=lambda row: -row.harm))
 
+    def share(self, row: SensitivityRow) -> float:
+        """The row's part of the harm of all layers, 0..1: harms of different layers add in squares."""
+        total = sum(other.harm**2 for other in self.rows)
+        return row.harm**2 / total if total else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA_NAME + "{}.{}".format(*SCHEMA_VERSION),

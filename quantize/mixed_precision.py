@@ -3,7 +3,9 @@
 What is decided by measuring: how many layers, and which of them can be taken back. What is decided by the
 sensitivity table: the order in which layers are tried. A layer in float no longer harms by its weights; its
 output stops to harm only when all that reads it is in float too (`float_values.py`). So a step of the order
-is one layer, or a value: a layer with all its readers, whichever gains most per layer.
+is one layer, or a value: a layer with all its readers, whichever gains most per layer. Gains are squares of
+harms, since the errors of different layers are independent and add like that: for the embedded detector with
+one weight scale per layer, the root of the sum of all squares is 0.18, and the harm of all in int8 0.16.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ def layer_order(
 
 @dataclass
 class _Gain:
-    """What a step gains by the table, given the layers that are in float."""
+    """What a step gains by the table, squared, given the layers that are in float."""
 
     table: SensitivityTable
     readers: Mapping[str, tuple[str, ...]]
@@ -118,15 +120,15 @@ class _Gain:
 
     def __post_init__(self) -> None:
         self.rows = {row.layer: row for row in self.table.rows}
-        self.total = sum(row.harm for row in self.table.rows)
+        self.total = sum(row.harm**2 for row in self.table.rows)
 
     def of(self, step: tuple[str, ...]) -> float:
         after = self.in_float.union(step)
         values = dict.fromkeys((*step, *(source for name in step for source in self.sources[name])))
         # A value that was float before has no layer of this step among its readers, nor is it of one.
         freed = [name for name in values if name in after and after.issuperset(self.readers[name])]
-        weights = sum(self.rows[name].weights_harm for name in step)
-        return weights + sum(self.rows[name].activation_harm for name in freed)
+        weights = sum(self.rows[name].weights_harm ** 2 for name in step)
+        return weights + sum(self.rows[name].activation_harm ** 2 for name in freed)
 
 
 def _readers(graph: Graph) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:

@@ -85,7 +85,8 @@ def _rows(
     rows = []
     for node, cost in zip(graph.nodes, layer_costs(graph), strict=True):
         if isinstance(node, Conv | Add):
-            (score, *_), (box, *_) = means = (sums[node.name].double() / total).tolist()
+            # Rounded: 1e-10 is left of harms that are none.
+            (score, *_), (box, *_) = means = (sums[node.name].double() / total).round(decimals=8).tolist()
             both, weights, activation = (score + box for score, box in zip(*means, strict=True))
             rows.append(SensitivityRow(
                 node.name, _kind(node, graph, outputs), cost.parameters, cost.multiply_adds,

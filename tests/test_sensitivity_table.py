@@ -36,6 +36,13 @@ def test_ranked__ties_keep_the_networks_order() -> None:
     assert [row.layer for row in TABLE.ranked] == ["add", "stem", "add.2"]
 
 
+def test_share__harms_add_in_squares() -> None:
+    table = replace(TABLE, rows=(replace(STEM, harm=0.3), replace(ADD, harm=0.4)))
+    assert [round(table.share(row), 9) for row in table.rows] == [0.36, 0.64]
+    still = replace(TABLE, rows=(replace(STEM, harm=0.0),))
+    assert still.share(still.rows[0]) == 0
+
+
 @pytest.mark.parametrize(
     ("value", "largest", "width"), [(1.0, 1.0, 24), (0.25, 0.5, 12), (0.0, 1.0, 0), (0.0, 0.0, 0)]
 )

@@ -265,10 +265,11 @@ def _print_sensitivity(document: dict[str, Any]) -> None:
     )
     print(f"harm of each layer's int8 alone, 0 to 2, {which} ({table.recipe}, {table.pictures} pictures)")
     largest = max((row.harm for row in rows), default=0.0)
-    header = ("layer", "kind", "parameters", "multiply-adds", "harm", "of weights", "of output", "")
+    header = ("layer", "kind", "parameters", "multiply-adds", "of weights", "of output", "harm", "share", "")
     print_table(header, [
-        (row.layer, row.kind, row.parameters, row.multiply_adds, row.harm, row.weights_harm,
-         row.activation_harm, harm_bar(row.harm, largest) + (" kept in float" if row.is_float else ""))
+        (row.layer, row.kind, row.parameters, row.multiply_adds, row.weights_harm, row.activation_harm,
+         row.harm, f"{table.share(row):5.0%}",
+         harm_bar(row.harm, largest) + (" kept in float" if row.is_float else ""))
         for row in rows
     ])  # fmt: skip
     if plot:

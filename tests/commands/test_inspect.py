@@ -182,7 +182,7 @@ def test_bundle__shows_the_most_harmful_layers(tmp_path: Path, capsys: pytest.Ca
     first = next(place for place, line in enumerate(lines) if line.startswith("harm of each layer"))
     assert lines[first].endswith("of the 10 most harmful of 12 layers (w8c_a8t_minmax, 8 pictures)")
     assert lines[first + 2].split() == [
-        "layer3", "linear", "10", "200", "0.04", "0.04", "0", "#" * 24, "kept", "in", "float",
+        "layer3", "linear", "10", "200", "0.04", "0", "0.04", "100%", "#" * 24, "kept", "in", "float",
     ]  # fmt: skip
     assert lines[first + 3].startswith("layer1 ")
     assert lines[first + 12] == f"as a picture: {plot}"
