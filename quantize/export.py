@@ -12,19 +12,26 @@ from pathlib import Path
 from typing import cast
 
 from fcos_edge.artifact import Format, Precision
-from fcos_edge.bundle import RECORD_NAME, Manifest, ManifestArtifact, describe_file, write_manifest
+from fcos_edge.bundle import (
+    RECORD_NAME,
+    SENSITIVITY_NAME,
+    SENSITIVITY_PLOT_NAME,
+    Manifest,
+    ManifestArtifact,
+    describe_file,
+    write_manifest,
+)
 from fcos_edge.errors import UsageError
 from fcos_edge.golden import REFERENCE, write_golden
-from fcos_edge.quantize.calibrate import letterboxed
-from fcos_edge.quantize.calibration_data import require_apart
 from fcos_edge.quantize.deploy import deploy
 from fcos_edge.quantize.formats import load_writer
 from fcos_edge.quantize.make_golden import golden_license, golden_sources, make_golden
-from fcos_edge.quantize.make_record import calibrated_record, carried_record, with_thresholds
+from fcos_edge.quantize.make_record import Int8Options, decide_int8, with_thresholds
 from fcos_edge.quantize.model_card import model_card
 from fcos_edge.quantize.placing import check_replaceable, placed_when_done
-from fcos_edge.quantize.recipe import DEFAULT_RECIPE, Recipe
+from fcos_edge.quantize.sensitivity_plot import write_sensitivity_plot
 from fcos_edge.runtime import UInt8Array
+from fcos_edge.sensitivity_table import write_table
 from fcos_edge.train.checkpoint import Checkpoint
 from fcos_edge.train.evaluation.evaluate import LabelledSplit
 from fcos_edge.verify import VerifyReport, verify_bundle
@@ -34,14 +41,11 @@ from fcos_edge.verify import VerifyReport, verify_bundle
 class ExportOptions:
     """What to write.
 
-    recipe          how int8 is decided; None: as the checkpoint's record, or the default recipe
-    allows_overlap  pictures that were calibrated on may be measured on
+    int8  how it is decided; None: it is not written
     """
 
     formats: tuple[str, ...]
-    is_int8: bool = False
-    recipe: Recipe | None = None
-    allows_overlap: bool = False
+    int8: Int8Options | None = None
 
 
 def export(
@@ -67,14 +71,9 @@ def export(
     spec, thresholds = checkpoint.spec, checkpoint.operating_thresholds
     say("folding the network")
     graph = deploy(checkpoint.network, spec.input_hw)
-    record = None
-    if options.is_int8 and pictures is None:
-        record = carried_record(checkpoint, graph, options.recipe)
-    elif options.is_int8 and pictures is not None:
-        inputs, digests = letterboxed(pictures, spec)
-        if labelled is not None and not options.allows_overlap:
-            require_apart(labelled, digests)
-        record = calibrated_record(graph, inputs, digests, options.recipe or DEFAULT_RECIPE, say)
+    record, table = None, None
+    if options.int8 is not None:
+        record, table = decide_int8(checkpoint, graph, options.int8, pictures, labelled, say)
     with placed_when_done(out_dir) as work:
         if record is not None and pictures is not None:
             say("choosing thresholds for int8" + (f" on {labelled.name}" if labelled else ""))
@@ -114,7 +113,10 @@ def export(
         write_manifest(work, manifest)
         if record is not None:
             (work / RECORD_NAME).write_text(json.dumps(record.to_dict(), sort_keys=True) + "\n")
+        if table is not None:
+            write_table(work / SENSITIVITY_NAME, table)
+            write_sensitivity_plot(work / SENSITIVITY_PLOT_NAME, table, spec.name)
         count = len(record.picture_sha256) if record else 0
-        card = model_card(manifest, thresholds, checkpoint.metrics, count)
+        card = model_card(manifest, thresholds, checkpoint.metrics, count, table)
         (work / "README.md").write_text(card, encoding="utf-8")
     return replace(report, folder=out_dir)

@@ -1,10 +1,10 @@
-"""Where an export's record comes from: pictures, or the checkpoint."""
+"""Decide on int8: a record from pictures, or the checkpoint's, and what goes with it."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fcos_edge.console import track
@@ -13,17 +13,21 @@ from fcos_edge.detector import Detector
 from fcos_edge.errors import UsageError
 from fcos_edge.image import read_image_bgr
 from fcos_edge.loading import load
+from fcos_edge.quantize.accuracy_drop import AccuracyDrop
 from fcos_edge.quantize.calibrate import calibrate_inputs, letterboxed
+from fcos_edge.quantize.calibration_data import require_apart
 from fcos_edge.quantize.deploy import deploy
 from fcos_edge.quantize.formats import FormatWriter, format_names
 from fcos_edge.quantize.graph import Conv, Graph
-from fcos_edge.quantize.recipe import Recipe, parse_recipe
+from fcos_edge.quantize.mixed_precision import choose_float_layers, with_float_layers
+from fcos_edge.quantize.recipe import DEFAULT_RECIPE, Recipe, parse_recipe
 from fcos_edge.quantize.record import Record, weight_scales
 from fcos_edge.quantize.sensitivity import measure_sensitivity
 from fcos_edge.quantize.simulated_runtime import SimulatedRuntime
 from fcos_edge.quantize.spread import ENOUGH_PICTURES, measure_spread
 from fcos_edge.quantize.thresholds import thresholds_of_count, thresholds_of_precision
 from fcos_edge.runtime import UInt8Array
+from fcos_edge.sensitivity_table import SensitivityTable
 from fcos_edge.sources import spread
 from fcos_edge.train.checkpoint import Checkpoint
 from fcos_edge.train.evaluation.coco_matches import match_split
@@ -33,6 +37,67 @@ from fcos_edge.train.torch_runtime import TorchRuntime
 SIMULATED_PICTURES = 128  # the simulator takes 0.15 s for each
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """How an export decides on int8.
+
+    recipe          None: the checkpoint's record as it is, or with pictures the default recipe
+    max_drop        points of AP that may be lost; None: every layer becomes int8
+    metric          whose AP: a class's, or "" for the mean
+    allows_overlap  pictures that were calibrated on may be measured on
+    """
+
+    recipe: Recipe | None = None
+    max_drop: float | None = None
+    metric: str = ""
+    allows_overlap: bool = False
+
+
+def decide_int8(
+    checkpoint: Checkpoint,
+    graph: Graph,
+    options: Int8Options,
+    pictures: Sequence[UInt8Array] | None,
+    labelled: LabelledSplit | None,
+    say: Say,
+) -> tuple[Record, SensitivityTable | None]:
+    """The record, and each layer's harm where that is known.
+
+    pictures  to calibrate on, (h, w, 3) uint8 BGR; None takes the checkpoint's record
+    labelled  to measure on
+
+    Raises UsageError where what is asked for needs pictures or labels, DataError where a picture to measure
+    on was calibrated on.
+    """
+    if options.max_drop is not None and (pictures is None or labelled is None):
+        raise UsageError(
+            "--max-drop: needs a data set with labels of the model's classes, in train and val;"
+            " name one with --data"
+        )
+    if pictures is None:
+        carried = checkpoint.sensitivity if options.recipe is None else None
+        table = None if carried is None else SensitivityTable.from_dict(carried)
+        return carried_record(checkpoint, graph, options.recipe), table
+    inputs, digests = letterboxed(pictures, checkpoint.spec)
+    if labelled is not None and not options.allows_overlap:
+        require_apart(labelled, digests)
+    record = calibrated_record(graph, inputs, digests, options.recipe or DEFAULT_RECIPE, say)
+    say("measuring each layer's harm")
+    table = measure_sensitivity(graph, record, inputs, checkpoint.spec)
+    if options.max_drop is not None and labelled is not None:
+        drop = AccuracyDrop(checkpoint, graph, labelled, options.metric)
+        chosen = choose_float_layers(graph, record, table, drop, options.max_drop)
+        record = with_float_layers(record, chosen.names)
+        low, high = drop.interval(record) or (float("nan"), float("nan"))
+        say(
+            f"{len(chosen.names)} layers stay in float: {drop.reference:.2f} points in float32,"
+            f" {chosen.drop:.2f} lost (95 % interval {low:.1f} to {high:.1f})"
+        )
+        rows = (replace(row, is_float=row.layer in record.float_nodes) for row in table.rows)
+        table = replace(table, rows=tuple(rows))
+    return record, table
 
 
 def calibrated_record(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcos_edge.arguments import CALIBRATION_PICTURES
+from fcos_edge.arguments import CALIBRATION_PICTURES, not_negative_float
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import UsageError
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from fcos_edge.verify import VerifyReport
 
 SUMMARY = "write a checkpoint as ONNX, OpenVINO and TFLite, verified against PyTorch"
+
+
+# What each of these options sets in a recipe.
+_SHORTHANDS = {
+    "is_per_channel": "--per-tensor", "weight_bits": "--weights-7bit", "is_symmetric": "--symmetric",
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--symmetric", action="store_true", help="zero points of 0, for accelerators that need them"
     )
     int8.add_argument(
+        "--max-drop", type=not_negative_float, metavar="X",
+        help="keep the fewest layers in float with which at most X points (of 100) of mean AP get lost",
+    )  # fmt: skip
+    int8.add_argument("--metric", metavar="CLASS", help="a class whose AP --max-drop is about, as person")
+    int8.add_argument(
         "--allow-overlap", action="store_true", help="measure on pictures that were calibrated on, too"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle (default: the model's name)")
@@ -67,9 +78,12 @@ def run(args: argparse.Namespace) -> int:
     from fcos_edge import embedded
     from fcos_edge.bundle import sha256_of
     from fcos_edge.quantize.export import ExportOptions, export
+    from fcos_edge.quantize.make_record import Int8Options
     from fcos_edge.train.checkpoint import load_checkpoint
 
-    recipe = _recipe(args)
+    int8 = None
+    if args.int8:
+        int8 = Int8Options(_recipe(args), args.max_drop, args.metric or "", args.allow_overlap)
     path: Path = args.checkpoint or embedded.CHECKPOINT
     checkpoint = load_checkpoint(path)
     provenance = {**checkpoint.spec.provenance, "checkpoint_sha256": sha256_of(path)}
@@ -79,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     report = export(
         checkpoint,
         out_dir,
-        ExportOptions(formats, args.int8, recipe, args.allow_overlap),
+        ExportOptions(formats, int8),
         pictures=data.pictures if data else None,
         labelled=data.labelled if data else None,
         say=note,
@@ -108,11 +122,24 @@ def _formats(text: str | None) -> tuple[str, ...]:
 
 def _refuse_int8_arguments(args: argparse.Namespace) -> None:
     """Raise UsageError where int8 is not asked for, but something about it."""
-    names = ("data", "recipe", "per_tensor", "weights_7bit", "symmetric", "allow_overlap")
-    given = [name for name in names if getattr(args, name)]
+    names = (
+        "data",
+        "recipe",
+        "per_tensor",
+        "weights_7bit",
+        "symmetric",
+        "max_drop",
+        "metric",
+        "allow_overlap",
+    )
+    given = [name for name in names if getattr(args, name) is not None and getattr(args, name) is not False]
     if given and not args.int8:
         option = given[0].replace("_", "-")
         raise UsageError(f"--{option}: is for int8 only; add --int8, or leave it out")
+    if args.max_drop is not None and args.data is None:
+        raise UsageError("--max-drop: needs pictures with labels to measure on; name a data set with --data")
+    if args.metric is not None and args.max_drop is None:
+        raise UsageError("--metric: says what --max-drop is about; add that, or leave it out")
 
 
 def _recipe(args: argparse.Namespace) -> Recipe | None:
@@ -129,7 +156,8 @@ def _recipe(args: argparse.Namespace) -> Recipe | None:
     if args.recipe is not None:
         recipe = parse_recipe(args.recipe)
         if differing := [name for name, value in changes.items() if getattr(recipe, name) != value]:
-            raise UsageError(f"--recipe {args.recipe}: contradicts {differing[0]}; name one of the two")
+            option = _SHORTHANDS[differing[0]]
+            raise UsageError(f"--recipe {args.recipe}: contradicts {option}; leave one of them out")
         return recipe
     if not changes:
         return None

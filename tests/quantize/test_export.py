@@ -24,6 +24,7 @@ from fcos_edge.quantize.export import ExportOptions, export
 from fcos_edge.quantize.formats import load_writer
 from fcos_edge.quantize.graph import Conv, Graph
 from fcos_edge.quantize.make_golden import golden_sources
+from fcos_edge.quantize.make_record import Int8Options
 from fcos_edge.quantize.record import Record
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.checkpoint import Checkpoint
@@ -110,7 +111,7 @@ def test_export__pictures_make_the_record(checkpoint: Checkpoint, tmp_path: Path
     random = np.random.default_rng(0)
     pictures = [draw_shapes(random)[0], read_image_bgr(golden_sources()[0])]
     export(
-        checkpoint, tmp_path / "out", ExportOptions(("onnx",), is_int8=True), pictures=pictures, say=silent
+        checkpoint, tmp_path / "out", ExportOptions(("onnx",), Int8Options()), pictures=pictures, say=silent
     )
     record = Record.from_dict(json.loads((tmp_path / "out" / RECORD_NAME).read_text()))
     assert record.picture_sha256 == tuple(sorted(map(picture_sha256, pictures)))
@@ -122,7 +123,7 @@ def test_export__int8_without_record_or_pictures__is_one_line(checkpoint: Checkp
         export(
             replace(checkpoint, record=None),
             tmp_path / "out",
-            ExportOptions(("onnx",), is_int8=True),
+            ExportOptions(("onnx",), Int8Options()),
             say=silent,
         )
     assert tree(tmp_path) == {}
@@ -199,7 +200,12 @@ def test_export__fault_in_a_writer__is_named_and_nothing_left(
     plant(monkeypatch, name, precision, fault)
     file = rf"model\.{precision}\.{SUFFIXES[name]} in {RUNTIMES[name]}"
     with pytest.raises(GateError, match=rf"^{file}: {said} [\d.e+-]+, allowed at most [\d.e+-]+"):
-        export(checkpoint, tmp_path / "out", ExportOptions((name,), is_int8=precision == "int8"), say=silent)
+        export(
+            checkpoint,
+            tmp_path / "out",
+            ExportOptions((name,), Int8Options() if precision == "int8" else None),
+            say=silent,
+        )
     assert tree(tmp_path) == was
 
 
