@@ -27,7 +27,7 @@ from fcos_edge.quantize.refinements.chosen_inputs import chosen_inputs
 from fcos_edge.quantize.simulate import Simulator
 from fcos_edge.runtime import FloatArray, UInt8Array
 
-PICTURES = 32
+PICTURES = 16  # twice as many, or half, leave the same error
 MEMORY = 3 << 28  # bytes of values that are held at a time; fewer pictures where they would be more
 
 # The mean of a channel that is clipped nearly everywhere is of few places and steep to correct: it counts as
