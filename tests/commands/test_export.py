@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 from fcos_edge import embedded
+from fcos_edge.bundle import RECORD_NAME, SENSITIVITY_NAME, SENSITIVITY_PLOT_NAME
 from fcos_edge.cli import main
+from fcos_edge.golden import REFERENCE, read_golden
+from fcos_edge.quantize.record import Record
+from fcos_edge.sensitivity_table import read_table
 from fcos_edge.train.checkpoint import save_checkpoint
 from tests.coco_sets import make_coco_set
 from tests.quantize.test_placing import tree, write_bundle
@@ -191,3 +195,27 @@ def test_default__is_the_embedded_detector(checkpoint: Path, monkeypatch: pytest
     monkeypatch.setattr(embedded, "CHECKPOINT", checkpoint)
     assert main(["export", "--formats", "onnx"]) == 0
     assert Path("small/model.fp32.onnx").is_file()
+
+
+def test_data__with_labels__is_measured_on_and_never_calibrated_on(
+    checkpoint: Path, few_pictures: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["export", str(checkpoint), "--int8", "--formats", "onnx", "--data", str(few_pictures)]
+    # The set has no train pictures: all of them would be both.
+    assert main([*argv, "--out", "refused"]) == 2
+    assert "8 of 8 pictures to measure on were calibrated on" in capsys.readouterr().err
+    assert not Path("refused").exists()
+
+    options = ["--allow-overlap", "--max-drop", "100", "--metric", "person"]
+    assert main([*argv, *options, "--out", "forced"]) == 0
+    said = capsys.readouterr().err
+    assert "0 layers stay in float: " in said
+    bundle = Path("forced")
+    assert len(read_table(bundle / SENSITIVITY_NAME).rows) == 147
+    assert (bundle / SENSITIVITY_PLOT_NAME).read_bytes().startswith(b"\x89PNG")
+    record = Record.from_dict(json.loads((bundle / RECORD_NAME).read_text()))
+    golden = read_golden(bundle)
+    own = golden.thresholds_of("model.int8.onnx")
+    assert own == record.operating_thresholds["onnx"]
+    assert golden.thresholds_of("model.fp32.onnx") == golden.operating_thresholds[REFERENCE]
+    assert main(["verify", str(bundle)]) == 0
