@@ -11,7 +11,7 @@ L  locations of all levels
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,25 +37,35 @@ class Port(NamedTuple):
 
 @dataclass(frozen=True)
 class InputLayout:
-    """The checked input: (N, H, W, 3). `batch` is None where any N will do."""
+    """The checked input: (N, H, W, 3).
+
+    batch  None where any N will do; else as many as the network always computes, black pictures filling up
+    """
 
     batch: int | None
     size_hw: tuple[int, int]
     dtype: np.dtype[Any]
 
     def check(self, images: UInt8Array) -> None:
-        """Raise ImageError unless `images` is (N, H, W, 3) uint8 with the N of this network."""
+        """Raise ImageError unless `images` is (N, H, W, 3) uint8 with at most the N of this network."""
         if (
             images.dtype == np.uint8
             and images.ndim == 4
             and images.shape[1:] == (*self.size_hw, 3)
-            and images.shape[0] == (self.batch or images.shape[0] or 1)
+            and 1 <= images.shape[0] <= (self.batch or images.shape[0])
         ):
             return
         wanted = (self.batch or "N", *self.size_hw, 3)
         raise ImageError(
             f"images: found {images.dtype} {_text(images.shape)}, the network takes uint8 {_text(wanted)}"
         )
+
+    def filled_up(self, images: UInt8Array) -> UInt8Array:
+        """Checked pictures, and black ones up to the network's batch."""
+        missing = (self.batch or 0) - len(images)
+        if missing <= 0:
+            return images
+        return np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
 
     def encode(self, images: UInt8Array, target: Array) -> None:
         """Write checked pictures into `target`, (N, H, W, 3) of the network's input dtype.
@@ -156,11 +166,17 @@ class FlatOutputs:
             (view, self.targets[name]) for name, view in levels.items() if self.targets[name] is not view
         ]
 
-    def gather(self) -> RawOutputs:
-        """The outputs, once the runtime has written all `targets`."""
+    def gather(self, count: int) -> RawOutputs:
+        """The outputs of the first `count` pictures, once the runtime has written all `targets`."""
         for view, target in self._copies:
             np.copyto(view, target)
-        return self.raw
+        return self.first(count)
+
+    def first(self, count: int) -> RawOutputs:
+        """The outputs of the first `count` pictures, once the runtime has written all `levels`."""
+        if count == len(self.raw.logits.values):
+            return self.raw
+        return RawOutputs(*(replace(branch, values=branch.values[:count]) for branch in self.raw))
 
 
 def _checked_dtype(path: Path, name: str, dtype: np.dtype[Any], zero_point: int | None) -> np.dtype[Any]:

@@ -167,6 +167,11 @@ class ConvIntegers:
     weight_scale: FloatArray
     bias_scale: FloatArray
 
+    @property
+    def has_one_scale(self) -> bool:
+        """All channels share a scale: formats then store it once, as accelerators without the others ask."""
+        return bool((self.weight_scale == self.weight_scale[0]).all())
+
 
 def conv_integers(conv: Conv, record: Record) -> ConvIntegers:
     """Round the weights and biases of one convolution: half to even, in float64.

@@ -151,13 +151,14 @@ class OnnxRuntime:
     def run(self, images: UInt8Array) -> RawOutputs:
         """images: (N, H, W, 3) uint8, RGB, letterboxed. The outputs are overwritten by the next run."""
         self._input_layout.check(images)
-        images = np.ascontiguousarray(images)
+        count = len(images)
+        images = np.ascontiguousarray(self._input_layout.filled_up(images))
         outputs = self._outputs
         if outputs is None or len(outputs.raw.logits.values) != len(images):
             outputs = self._outputs = self._bind_outputs(len(images))
         self._binding.bind_input(self._input_name, "cpu", 0, np.uint8, images.shape, images.ctypes.data)
         self._session.run_with_iobinding(self._binding)
-        return outputs.gather()
+        return outputs.gather(count)
 
     def close(self) -> None:
         """Free the session."""

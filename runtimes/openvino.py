@@ -172,6 +172,7 @@ class OpenVinoRuntime:
         while len(self._requests) <= index:
             self._requests.append(_Request(self._compiled, self._input_layout, self._output_layout))
         request = self._requests[index]
+        batch = self._input_layout.batch or batch
         if request.batch != batch:
             request.bind(batch)
         return request
@@ -188,6 +189,7 @@ class _Request:
         self._input_layout = input_layout
         self._output_layout = output_layout
         self.batch = 0
+        self._count = 0
 
     def bind(self, batch: int) -> None:
         """Point the request to buffers for `batch` pictures."""
@@ -199,17 +201,21 @@ class _Request:
             self._request.set_tensor(name, self._tensor(target, shared_memory=True))
 
     def run(self, images: UInt8Array) -> RawOutputs:
-        np.copyto(self._images, images)
+        self._fill(images)
         self._request.infer()
-        return self._outputs.gather()
+        return self._outputs.gather(self._count)
 
     def start(self, images: UInt8Array) -> None:
-        np.copyto(self._images, images)
+        self._fill(images)
         self._request.start_async()
 
     def wait(self) -> RawOutputs:
         self._request.wait()
-        return self._outputs.gather()
+        return self._outputs.gather(self._count)
+
+    def _fill(self, images: UInt8Array) -> None:
+        self._count = len(images)
+        np.copyto(self._images, self._input_layout.filled_up(images))
 
 
 def _config(device: str, options: LoadOptions) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class TfliteRuntime:
         self._input_layout.check(images)
         # The views into the interpreter's memory may not outlive their line: it refuses to run with one
         # held, because running may move that memory.
-        self._input_layout.encode(images, self._input_tensor())
+        self._input_layout.encode(self._input_layout.filled_up(images), self._input_tensor())
         try:
             self._interpreter.invoke()
         except RuntimeError as error:
@@ -106,7 +106,7 @@ class TfliteRuntime:
             raise ArtifactError(f"{self._path}: TFLite cannot run it: {reason_of(error)}") from error
         for level, tensor in self._copies:
             np.copyto(level, tensor())
-        return self._outputs.raw
+        return self._outputs.first(len(images))
 
     def close(self) -> None:
         """Free the interpreter."""

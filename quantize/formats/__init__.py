@@ -13,13 +13,35 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from fcos_edge.errors import UsageError
 from fcos_edge.quantize.graph import Graph
 from fcos_edge.quantize.record import Record
 from fcos_edge.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """What a device asks of a file besides its precision.
+
+    tflite_io  the integers of an int8 TFLite file's picture and outputs; its inside is int8 in any case
+    batch      pictures in a batch; None leaves it to whoever runs the file
+    """
+
+    tflite_io: Literal["int8", "uint8"] = "int8"
+    batch: int | None = 1
+
+    def __post_init__(self) -> None:
+        if self.tflite_io not in ("int8", "uint8"):
+            raise UsageError(f"tflite_io is {self.tflite_io!r}; expected int8 or uint8")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; give 1 or more pictures")
+
+
+PLAIN_OPTIONS = WriteOptions()
 
 
 class FormatWriter(Protocol):
@@ -36,6 +58,7 @@ class FormatWriter(Protocol):
         spec: ModelSpec,
         precision: str,
         operating_thresholds: tuple[float, ...],
+        options: WriteOptions = PLAIN_OPTIONS,
     ) -> tuple[Path, ...]:
         """Write one artifact into `folder` and return its files, the one to load first.
 

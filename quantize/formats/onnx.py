@@ -25,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fcos_edge import __version__
 from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, dump_document
 from fcos_edge.quantize.float_values import float_values, is_computed_in_float
+from fcos_edge.quantize.formats import PLAIN_OPTIONS, WriteOptions
 from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers, quantized_bounds
 from fcos_edge.quantize.refinements.equalization import equalized
@@ -47,6 +48,7 @@ def write(
     spec: ModelSpec,
     precision: str,
     operating_thresholds: tuple[float, ...],
+    options: WriteOptions = PLAIN_OPTIONS,
 ) -> tuple[Path, ...]:
     """Write `model.<precision>.onnx`; the same arguments give the same bytes."""
     quantization = record_for(precision, PRECISIONS, record)
@@ -59,19 +61,24 @@ def write(
         tool_versions={"fcos-edge": __version__, "onnx": onnx.__version__},
     )
     path = folder / f"model.{precision}.onnx"
-    path.write_bytes(serialize(graph, quantization, dump_document(spec, info)))
+    path.write_bytes(serialize(graph, quantization, dump_document(spec, info), options=options))
     return (path,)
 
 
 def serialize(
-    graph: Graph, record: Record | None, document: str | None = None, *, keeps_terms: bool = False
+    graph: Graph,
+    record: Record | None,
+    document: str | None = None,
+    *,
+    options: WriteOptions = PLAIN_OPTIONS,
+    keeps_terms: bool = False,
 ) -> bytes:
     """The ONNX file of a graph: float without a record, int8 QDQ with one.
 
     keeps_terms  for OpenVINO: a MaxPool of one pixel, which changes nothing, stands between a convolution and
                  an Add, so that they are not fused
     """
-    model = _Builder(graph, record, keeps_terms and record is not None).model()
+    model = _Builder(graph, record, options, keeps_terms and record is not None).model()
     if document is not None:
         helper.set_model_props(model, {DOCUMENT_KEY: document})
     return bytes(model.SerializeToString(deterministic=True))
@@ -94,9 +101,11 @@ class _Builder:
     values: name of a graph node -> name of the float NCHW tensor that stands for its output
     """
 
-    def __init__(self, graph: Graph, record: Record | None, keeps_terms: bool) -> None:
+    def __init__(self, graph: Graph, record: Record | None, options: WriteOptions, keeps_terms: bool) -> None:
         self.graph = graph = equalized(graph, record.channel_factors) if record else graph
         self.record = record
+        # A name stands for any size, and is the same one in all shapes.
+        self.batch = "batch" if options.batch is None else options.batch
         self.keeps_terms = keeps_terms
         self.float_values = float_values(graph, record) if record else frozenset()
         self.convolutions = {node.name for node in graph.nodes if isinstance(node, Conv)}
@@ -119,7 +128,7 @@ class _Builder:
                     self.values[node.name] = self.resize(node)
         outputs = [self.output(name, source) for name, source in self.graph.outputs.items()]
         height, width = self.graph.input_hw
-        picture = helper.make_tensor_value_info("images", TensorProto.UINT8, [1, height, width, 3])
+        picture = helper.make_tensor_value_info("images", TensorProto.UINT8, [self.batch, height, width, 3])
         graph = helper.make_graph(
             self.nodes, "fcos", [picture], outputs, initializer=list(self.constants.values())
         )
@@ -161,20 +170,24 @@ class _Builder:
         return self.activated(node, total)
 
     def integer_constants(self, node: Conv, record: Record) -> tuple[str, str]:
-        """Weight and bias as the record's integers behind a DequantizeLinear per output channel."""
+        """Weight and bias as the record's integers behind a DequantizeLinear each."""
         integers = conv_integers(node, record)
-        weight = self.channels(f"{node.name}/weight", integers.weight, integers.weight_scale)
-        bias = self.channels(f"{node.name}/bias", integers.bias, integers.bias_scale)
+        scales = integers.weight_scale, integers.bias_scale
+        if integers.has_one_scale:
+            scales = integers.weight_scale[0], integers.bias_scale[0]
+        weight = self.dequantized_constant(f"{node.name}/weight", integers.weight, scales[0])
+        bias = self.dequantized_constant(f"{node.name}/bias", integers.bias, scales[1])
         return weight, bias
 
-    def channels(self, name: str, integers: Array, scale: Array) -> str:
-        zero_point = np.zeros(len(scale), integers.dtype)
+    def dequantized_constant(self, name: str, integers: Array, scale: Array | np.float32) -> str:
+        """scale: (O,), one per output channel, or one for all"""
         parts = [
             self.constant(f"{name}/integers", integers),
-            self.constant(f"{name}/scale", scale.astype(np.float32)),
-            self.constant(f"{name}/zero_point", zero_point),
+            self.constant(f"{name}/scale", scale),
+            self.constant(f"{name}/zero_point", np.zeros(np.shape(scale), integers.dtype)),
         ]
-        return self.emit("DequantizeLinear", parts, name, axis=0)
+        axis = {"axis": 0} if np.ndim(scale) else {}
+        return self.emit("DequantizeLinear", parts, name, **axis)
 
     def term(self, name: str) -> str:
         """What an Add reads of the node `name`."""
@@ -233,7 +246,7 @@ class _Builder:
     def output(self, name: str, source: str) -> onnx.ValueInfoProto:
         channels, height, width = self.graph.shapes[source]
         self.emit("Transpose", [self.values[source]], name, perm=[0, 2, 3, 1])
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, height, width, channels])
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [self.batch, height, width, channels])
 
     def quantized(self, value: str, point: Point, name: str) -> str:
         return self.emit("QuantizeLinear", [value, *self.point(point, name)], f"{name}/integers")

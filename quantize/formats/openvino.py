@@ -20,6 +20,7 @@ from openvino._offline_transformations import apply_moc_transformations
 
 from fcos_edge import __version__
 from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, Precision, dump_document
+from fcos_edge.quantize.formats import PLAIN_OPTIONS, WriteOptions
 from fcos_edge.quantize.formats.onnx import record_for, serialize
 from fcos_edge.quantize.graph import Graph
 from fcos_edge.quantize.record import Record
@@ -38,6 +39,7 @@ def write(
     spec: ModelSpec,
     precision: str,
     operating_thresholds: tuple[float, ...],
+    options: WriteOptions = PLAIN_OPTIONS,
 ) -> tuple[Path, ...]:
     """Write `model.<precision>.xml` and `.bin`."""
     quantization = record_for(precision, PRECISIONS, record)
@@ -51,7 +53,7 @@ def write(
     )
     # The two steps of `openvino.convert_model`, which also reports to its makers over the network. From
     # memory: a file's path would be recorded in the model.
-    model = shared_core().read_model(serialize(graph, quantization, keeps_terms=True))
+    model = shared_core().read_model(serialize(graph, quantization, options=options, keeps_terms=True))
     apply_moc_transformations(model, cf=False)
     model.set_rt_info(dump_document(spec, info), [DOCUMENT_KEY])
     path = folder / f"model.{precision}.xml"

@@ -9,7 +9,8 @@ file: shifting a uint8 one inside costs a QUANTIZE, 1.2 ms in tflite-runtime. Wh
 quantization, it stays uint8, is dequantized to pixel values, normalized in float and, in int8, quantized
 again. A node that the record keeps in float stands behind a DEQUANTIZE where its input is int8, in front of a
 QUANTIZE where something reads it as int8 (`float_values.py`). An output that stays float has no scale, and
-neither have the others of its kind.
+neither have the others of its kind. Who asks for a uint8 picture and uint8 outputs gets a QUANTIZE at each
+end.
 
 O, I     output and input channels
 kh, kw   kernel height and width
@@ -28,6 +29,7 @@ from ai_edge_litert import schema_py_generated as schema
 from fcos_edge.artifact import ArtifactInfo, OutputInfo, Precision, dump_document
 from fcos_edge.errors import ArtifactError
 from fcos_edge.quantize.float_values import float_branches, float_values, is_computed_in_float
+from fcos_edge.quantize.formats import PLAIN_OPTIONS, WriteOptions
 from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers
 from fcos_edge.quantize.refinements.equalization import equalized
@@ -56,21 +58,27 @@ def write(
     spec: ModelSpec,
     precision: str,
     operating_thresholds: tuple[float, ...],
+    options: WriteOptions = PLAIN_OPTIONS,
 ) -> tuple[Path, ...]:
     """Write `model.<precision>.tflite` into `folder` and return the files written.
 
     record  for int8 only; float files ignore it
+
+    Raises ArtifactError for what TFLite lacks, a batch of any size among it.
     """
     if precision == "int8" and record is None:
         raise ValueError("int8 needs a calibration record")
     record = record if precision == "int8" else None
     if precision not in PRECISIONS:
         raise ValueError(f"TFLite is written in {', '.join(PRECISIONS)}, not in {precision}")
-    model = _Lowering(graph, record, np.float16 if precision == "fp16" else np.float32).serialize()
+    weight_dtype = np.float16 if precision == "fp16" else np.float32
+    model = _Lowering(graph, record, weight_dtype, options).serialize()
+    # Between the record's uint8 and the integers of the file's outputs.
+    shift = _SHIFT if options.tflite_io == "int8" else 0
     info = ArtifactInfo(
         format="tflite",
         precision=cast(Precision, precision),
-        outputs=_output_infos(graph, record),
+        outputs=_output_infos(graph, record, shift),
         operating_thresholds=operating_thresholds,
         record_sha256=record.sha256 if record else "",
         tool_versions=_tool_versions(),
@@ -89,13 +97,13 @@ def _tool_versions() -> dict[str, str]:
     return versions
 
 
-def _output_infos(graph: Graph, record: Record | None) -> tuple[OutputInfo, ...]:
+def _output_infos(graph: Graph, record: Record | None, shift: int) -> tuple[OutputInfo, ...]:
     if record is None:
         return tuple(map(OutputInfo, graph.outputs))
     floats = float_branches(graph, record)
     points = {name: record.points[node] for name, node in graph.outputs.items()}
     return tuple(
-        OutputInfo(name) if name in floats else OutputInfo(name, point.scale, point.zero_point - _SHIFT)
+        OutputInfo(name) if name in floats else OutputInfo(name, point.scale, point.zero_point - shift)
         for name, point in points.items()
     )
 
@@ -107,21 +115,24 @@ class _Lowering:
     and in `float_values`, int8 elsewhere.
     """
 
-    def __init__(self, graph: Graph, record: Record | None, weight_dtype: type[np.floating[Any]]) -> None:
+    def __init__(
+        self, graph: Graph, record: Record | None, weight_dtype: type[np.floating[Any]], options: WriteOptions
+    ) -> None:
+        if options.batch is None:
+            raise ArtifactError("TFLite files have one batch size; name it, or leave this format out")
         self._model = FlatModel()
         self._graph = graph = equalized(graph, record.channel_factors) if record else graph
         self._record = record
         self._weight_dtype = weight_dtype
+        self._batch = options.batch
+        self._is_uint8 = options.tflite_io == "uint8" and record is not None
         self._floats = float_values(graph, record) if record else frozenset()
-        float_outputs = float_branches(graph, record) if record else frozenset()
-        # Outputs that are int8 inside and dequantized at the end are named there.
-        self._dequantized_outputs = {
-            name: node for name, node in graph.outputs.items()
-            if name in float_outputs and node not in self._floats
-        }  # fmt: skip
+        self._float_outputs = float_branches(graph, record) if record else frozenset()
+        # Outputs that a last operator dequantizes, or makes uint8, are named there.
         self._output_names = {
-            node: name for name, node in graph.outputs.items() if name not in self._dequantized_outputs
-        }
+            node: name for name, node in graph.outputs.items()
+            if node in self._floats or not (self._is_uint8 or name in self._float_outputs)
+        }  # fmt: skip
         self._values: dict[str, int] = {}
         self._dequantized: dict[str, int] = {}
         self._picture = -1
@@ -136,20 +147,32 @@ class _Lowering:
                 self._add_add(node)
             else:
                 self._add_resize(node)
-        outputs = {
-            name: self._add_float_output(name, node)
-            if name in self._dequantized_outputs
-            else self._values[node]
-            for name, node in self._graph.outputs.items()
-        }
+        outputs = {name: self._output(name, node) for name, node in self._graph.outputs.items()}
         return self._model.serialize({"images": self._picture}, outputs)
+
+    def _output(self, name: str, node: str) -> int:
+        """The tensor that a caller reads."""
+        if node in self._floats:
+            return self._values[node]
+        if name in self._float_outputs:
+            return self._add_float_output(name, node)
+        if not (self._is_uint8 and self._record):
+            return self._values[node]
+        quantization = _unsigned(self._record.points[node])
+        output = self._model.add_tensor(name, self._shape(node), np.uint8, quantization)
+        self._model.add_operator("QUANTIZE", [self._values[node]], output)
+        return output
 
     def _add_input(self, node: Input) -> None:
         shape = self._shape(node.name)
         if node.uniform and self._record:
-            quantization = _activation(self._record.points[node.name])
-            self._picture = self._model.add_tensor("images", shape, np.int8, quantization)
-            self._values[node.name] = self._picture
+            point = self._record.points[node.name]
+            if self._is_uint8:
+                self._picture = self._model.add_tensor("images", shape, np.uint8, _unsigned(point))
+                self._model.add_operator("QUANTIZE", [self._picture], self._add_value(node.name))
+            else:
+                self._picture = self._model.add_tensor("images", shape, np.int8, _activation(point))
+                self._values[node.name] = self._picture
             return
         # A scale of 1 makes a DEQUANTIZE of what would be a CAST, which XNNPACK leaves to a slower kernel.
         scale, zero_point = node.uniform or (1.0, 0)
@@ -192,17 +215,15 @@ class _Lowering:
 
     def _add_integer_conv(self, node: Conv, record: Record, value: int) -> None:
         integers = conv_integers(node, record)
-        zero_points = (0,) * len(integers.bias)
-        axis = 3 if _is_depthwise(node) else 0
+        count = 1 if integers.has_one_scale else len(integers.bias)
+        axis = 3 if _is_depthwise(node) and count > 1 else 0
         weight = self._model.add_constant(
             f"{node.name}/weight",
             _channels_last(node, integers.weight),
-            Quantization(tuple(map(float, integers.weight_scale)), zero_points, axis),
+            _channels(integers.weight_scale[:count], axis),
         )
         bias = self._model.add_constant(
-            f"{node.name}/bias",
-            integers.bias,
-            Quantization(tuple(map(float, integers.bias_scale)), zero_points),
+            f"{node.name}/bias", integers.bias, _channels(integers.bias_scale[:count], 0)
         )
         self._add_conv_operator(node, self._values[node.inputs[0]], weight, bias, value)
 
@@ -231,7 +252,7 @@ class _Lowering:
         amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
         paddings = self._model.add_constant(f"{node.name}/pads", amounts)
         _, height, width, channels = self._shape(node.inputs[0])
-        shape = (1, height + top + bottom, width + left + right, channels)
+        shape = (self._batch, height + top + bottom, width + left + right, channels)
         padded = self._model.add_like(source, f"{node.name}/padded", shape)
         self._model.add_operator("PAD", [source, paddings], padded, schema.PadOptionsT())
         return padded
@@ -302,11 +323,19 @@ class _Lowering:
 
     def _shape(self, node: str) -> tuple[int, int, int, int]:
         channels, height, width = self._graph.shapes[node]
-        return (1, height, width, channels)
+        return (self._batch, height, width, channels)
 
 
 def _activation(point: Point) -> Quantization:
     return Quantization((point.scale,), (point.zero_point - _SHIFT,))
+
+
+def _unsigned(point: Point) -> Quantization:
+    return Quantization((point.scale,), (point.zero_point,))
+
+
+def _channels(scales: FloatArray, axis: int) -> Quantization:
+    return Quantization(tuple(map(float, scales)), (0,) * len(scales), axis)
 
 
 def _is_depthwise(node: Conv) -> bool:

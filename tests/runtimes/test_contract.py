@@ -158,8 +158,10 @@ def test_run__extreme_pixels(case: Case, loaded: LoadedArtifact) -> None:
 def test_run__fixed_batch_of_three(case: Case, tmp_path: Path) -> None:
     loaded, images = case.open(tmp_path, batch=3), pictures(3)
     assert_right(loaded.runtime.run(images), images, case.is_int8)
+    for count in (1, 2):  # black pictures fill up, and are not returned
+        assert_right(loaded.runtime.run(images[:count]), images[:count], case.is_int8)
     with pytest.raises(ImageError, match=r"takes uint8 \[3, 64, 96, 3\]"):
-        loaded.runtime.run(pictures(2))
+        loaded.runtime.run(pictures(4))
     loaded.close()
 
 

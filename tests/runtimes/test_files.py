@@ -259,16 +259,17 @@ def test_openvino__asynchronous_outputs_outlive_the_next_submit(tmp_path: Path) 
     runtime.close()  # with one picture still on its way
 
 
-def test_openvino__submit_and_wait_take_turns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", ["N", 3])
+def test_openvino__submit_and_wait_take_turns(batch: int | str, tmp_path: Path) -> None:
     needs("openvino", "onnx")
-    loaded = open_artifact(write_openvino(tmp_path / "model.xml", "N"), threads=1)
+    loaded = open_artifact(write_openvino(tmp_path / "model.xml", batch), threads=1)
     runtime = cast(AsyncRuntime, loaded.runtime)
     with pytest.raises(RuntimeError, match="nothing was submitted"):
         runtime.wait()
-    for batch in (1, 2, 3):
-        runtime.submit(pictures(batch))
+    for count in (1, 2, 3):
+        runtime.submit(pictures(count))
         with pytest.raises(RuntimeError, match="not waited for"):
-            runtime.submit(pictures(batch))
-        expected = models.expected_outputs(pictures(batch))
+            runtime.submit(pictures(count))
+        expected = models.expected_outputs(pictures(count))
         np.testing.assert_array_equal(runtime.wait().ltrb.values, expected["ltrb"])
     runtime.close()
