@@ -5,6 +5,9 @@ percentile  all but the outermost 1 in 100,000 values on each side
 mse         the range with the least squared error of its 256 steps
 average     the mean over the pictures of each one's smallest and largest value: where a moving average ends
             up, whatever the order of the pictures
+
+Outputs have no rule of their own. On the embedded network, mse cuts the highest logits of P3 by a fifth of
+the range; with min/max for the outputs alone, the error of logits above 0.05 stays what it is.
 """
 
 from __future__ import annotations
