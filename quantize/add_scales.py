@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fcos_edge.quantize.graph import Add, Graph, Input, Resize
+from fcos_edge.quantize.graph import Add, Graph, Input, Selecting
 from fcos_edge.quantize.record import Point
 
 # Large, so that a scale moves by 0.1 % at most where inputs and sum have similar ranges; small, so that
@@ -32,7 +32,7 @@ def align_add_scales(graph: Graph, points: Mapping[str, Point]) -> dict[str, Poi
     that Add keeps its ties.
     """
     aligned = dict(points)
-    sources = {node.name: node.inputs[0] for node in graph.nodes if isinstance(node, Resize)}
+    sources = {node.name: node.inputs[0] for node in graph.nodes if isinstance(node, Selecting)}
     fixed = {node.name for node in graph.nodes if isinstance(node, Input)}
     for node in reversed(graph.nodes):
         if not isinstance(node, Add):
@@ -45,7 +45,7 @@ def align_add_scales(graph: Graph, points: Mapping[str, Point]) -> dict[str, Poi
                 scale = _on_grid(aligned[name].scale, aligned[node.name].scale)
                 aligned[name] = replace(aligned[name], scale=scale)
     for node in graph.nodes:
-        if isinstance(node, Resize):
+        if isinstance(node, Selecting):
             aligned[node.name] = aligned[node.inputs[0]]
     return aligned
 

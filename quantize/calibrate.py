@@ -19,7 +19,7 @@ from fcos_edge.image import as_image_bgr
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.quantize.add_scales import align_add_scales
 from fcos_edge.quantize.execute import DeployNetwork
-from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Node, Resize
+from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, GroupNorm, Input, Node, Selecting
 from fcos_edge.quantize.ranges import BINS, ESTIMATORS, NEED_COUNTS, Values
 from fcos_edge.quantize.recipe import Recipe
 from fcos_edge.quantize.record import PLAIN_RECIPE, Point, Record, weight_scales
@@ -29,6 +29,7 @@ from fcos_edge.runtime import UInt8Array
 from fcos_edge.spec import ModelSpec
 
 LARGEST_MULTIPLIER = 128  # output steps per step of a sum; XNNPACK refuses 256 and more
+FINEST_SCALE = 2.0**-20
 TIE_MARGIN = 1e-4  # runtimes quantize a float by x / s or x * (1 / s), which differ by about 1e-5 steps
 
 
@@ -118,7 +119,7 @@ def choose_points(graph: Graph, values: Mapping[str, Values], recipe: Recipe) ->
     estimate = ESTIMATORS[recipe.estimator]
     points: dict[str, Point] = {}
     for node in graph.nodes:
-        if isinstance(node, Resize):
+        if isinstance(node, Selecting):
             points[node.name] = points[node.inputs[0]]
         elif isinstance(node, Input):
             points[node.name] = _input_point(node)
@@ -128,7 +129,7 @@ def choose_points(graph: Graph, values: Mapping[str, Values], recipe: Recipe) ->
     return align_add_scales(graph, points)
 
 
-def range_point(low: float, high: float, activation: Activation, finest_scale: float = 2.0**-20) -> Point:
+def range_point(low: float, high: float, activation: Activation, finest_scale: float = FINEST_SCALE) -> Point:
     """The point whose 0..255 spans low..high, 0 included; what an activation cannot reach is left out."""
     if activation != "none":
         low = 0.0
@@ -142,10 +143,12 @@ def range_point(low: float, high: float, activation: Activation, finest_scale: f
     return Point(float(scale), int(np.clip(np.rint(-low / float(scale)), 0, 255)))
 
 
-def _finest_scale(node: Conv | Add, points: dict[str, Point]) -> float:
+def _finest_scale(node: Conv | Add | GroupNorm, points: dict[str, Point]) -> float:
     """Where a map was zero on all pictures, its steps would be finer than any runtime can scale to."""
     if isinstance(node, Add):
         return max(points[name].scale for name in node.inputs) / LARGEST_MULTIPLIER
+    if isinstance(node, GroupNorm):
+        return FINEST_SCALE  # floats are quantized, not scaled
     source = points[node.inputs[0]].scale
     return source * float(weight_scales(node, source).max()) / LARGEST_MULTIPLIER
 

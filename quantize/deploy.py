@@ -2,12 +2,13 @@
 
 The network is traced symbolically (torch.fx), so that a new backbone needs no code here as long as it is
 made of these layers: Normalize at the input, Conv2d, Conv2dSame, BatchNorm2d, ReLU, ReLU6, Scale, nearest
-upsampling, addition, Identity and Dropout. What becomes of them:
+upsampling, addition, GroupNorm, MaxPool2d, Identity and Dropout. What becomes of them:
 
 BatchNorm2d, Scale   folded into the convolution before them; a convolution that several levels share
                      becomes one node per call, each with its own level's statistics
-ReLU, ReLU6          the activation of the convolution or addition before them; where others read that
-                     value too, or it is neither, a 1x1 depthwise convolution with weight 1 carries it
+ReLU, ReLU6          the activation of the convolution, addition or GroupNorm before them; where others
+                     read that value too, or it is none of these, a 1x1 depthwise convolution with weight 1
+                     carries it
 Conv2dSame           explicit pads for this `input_hw`; a mean is never folded across them
 Identity, Dropout    nothing
 
@@ -28,7 +29,17 @@ import torch
 from torch import fx, nn
 
 from fcos_edge.errors import CheckpointError
-from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Node, Resize
+from fcos_edge.quantize.graph import (
+    Activation,
+    Add,
+    Conv,
+    Graph,
+    GroupNorm,
+    Input,
+    MaxPool,
+    Node,
+    Resize,
+)
 from fcos_edge.train.layers import (
     CenternessOfDistances,
     Conv2dSame,
@@ -42,8 +53,6 @@ Shape = tuple[int, int, int]
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 # Parts of networks that can be trained here: what to train instead.
 _REFUSED: dict[type[nn.Module], str] = {
-    nn.GroupNorm: 'it cannot be folded; train with head_norm "batch", as the preset lite0-320 does',
-    nn.MaxPool2d: "nothing pools there; train the backbone efficientnet_lite0, as the preset lite0-320 does",
     CenternessOfDistances: 'it is for comparison only; train with quality_from "branch"',
 }
 
@@ -100,7 +109,7 @@ class _Draft:
     @property
     def activation(self) -> Activation | None:
         """None for a node that has no place for one."""
-        return self.node.activation if isinstance(self.node, Conv | Add) else None
+        return self.node.activation if isinstance(self.node, Conv | Add | GroupNorm) else None
 
     def multiply(self, factor: npt.NDArray[np.float64], shift: npt.NDArray[np.float64]) -> None:
         """output = output * factor + shift, per channel (C,)."""
@@ -252,7 +261,7 @@ class _Folder:
         source = self._source(step)
         activation: Activation = "relu6" if isinstance(module, nn.ReLU6) else "relu"
         if source.activation == "none" and not _is_shared(step, source):
-            assert isinstance(source.node, Conv | Add)
+            assert isinstance(source.node, Conv | Add | GroupNorm)
             source.node = replace(source.node, activation=activation)
             return source
         channels = source.shape[0]
@@ -270,6 +279,34 @@ class _Folder:
         channels, height, width = source.shape
         shape = (channels, height * whole, width * whole)
         return self._append(_Draft(Resize("", (), whole), shape, (source,), str(step.target)))
+
+    def _max_pool(self, step: fx.Node, module: nn.Module) -> _Draft:
+        assert isinstance(module, nn.MaxPool2d)
+        source = self._source(step)
+        kernel, stride, pad = module.kernel_size, module.stride, module.padding
+        is_square = isinstance(kernel, int) and isinstance(stride, int) and isinstance(pad, int)
+        if not is_square or module.dilation != 1 or module.ceil_mode or module.return_indices:
+            raise CheckpointError(
+                f"layer {step.target}: only square pools with dilation 1, rounded down, can be deployed"
+            )
+        assert isinstance(kernel, int)
+        assert isinstance(stride, int)
+        assert isinstance(pad, int)
+        channels, height, width = source.shape
+        out_h, out_w = ((side + 2 * pad - kernel) // stride + 1 for side in (height, width))
+        node = MaxPool("", (), kernel, stride, (pad,) * 4)
+        return self._append(_Draft(node, (channels, out_h, out_w), (source,), str(step.target)))
+
+    def _group_norm(self, step: fx.Node, module: nn.Module) -> _Draft:
+        assert isinstance(module, nn.GroupNorm)
+        source = self._source(step)
+        gamma, beta = np.ones(module.num_channels), np.zeros(module.num_channels)
+        if module.affine:
+            gamma, beta = _float64(module.weight), _float64(module.bias)
+        node = GroupNorm(
+            "", (), gamma.astype(np.float32), beta.astype(np.float32), module.num_groups, module.eps, "none"
+        )
+        return self._append(_Draft(node, source.shape, (source,), str(step.target)))
 
     def _nothing(self, step: fx.Node, module: nn.Module) -> _Draft:
         source = self._source(step)
@@ -291,6 +328,7 @@ class _Folder:
     LAYERS: ClassVar[dict[type[nn.Module], Callable[[_Folder, fx.Node, Any], _Draft]]] = {
         Normalize: _normalize, Conv2dSame: _conv, nn.Conv2d: _conv, nn.BatchNorm2d: _batch_norm,
         nn.SyncBatchNorm: _batch_norm, Scale: _scale, nn.ReLU: _activate, nn.ReLU6: _activate,
+        nn.GroupNorm: _group_norm, nn.MaxPool2d: _max_pool,
         Upsample2x: _resize, nn.Upsample: _resize, nn.UpsamplingNearest2d: _resize,
         nn.Identity: _nothing, nn.Dropout: _nothing, nn.Dropout2d: _nothing,
     }  # fmt: skip

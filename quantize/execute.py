@@ -8,7 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Node, Resize
+from fcos_edge.quantize.graph import (
+    Activation,
+    Add,
+    Conv,
+    Graph,
+    GroupNorm,
+    Input,
+    MaxPool,
+    Node,
+    Resize,
+    Selecting,
+)
 
 
 class DeployNetwork(nn.Module):
@@ -42,15 +53,22 @@ class DeployNetwork(nn.Module):
             maps[node.name] = value
             yield node, value
 
-    def run_node(self, node: Conv | Add | Resize, inputs: Sequence[Tensor]) -> Tensor:
+    def run_node(self, node: Conv | Add | Resize | MaxPool | GroupNorm, inputs: Sequence[Tensor]) -> Tensor:
         """The output of one node, (N, C, h, w) float32; where it adds, an input may be of one picture."""
         if isinstance(node, Conv):
             index = self._places[node.name]
             weight, bias = self.get_buffer(f"weight_{index}"), self.get_buffer(f"bias_{index}")
             return activate(node.activation, convolve(node, inputs[0], weight, bias))
-        if isinstance(node, Add):
-            return activate(node.activation, inputs[0] + inputs[1])
-        return enlarge(node, inputs[0])
+        return transform(node, inputs)
+
+
+def transform(node: Add | Resize | MaxPool | GroupNorm, inputs: Sequence[Tensor]) -> Tensor:
+    """The output, (N, C, h, w) float32, of a node that is no convolution."""
+    if isinstance(node, Add):
+        return activate(node.activation, inputs[0] + inputs[1])
+    if isinstance(node, GroupNorm):
+        return activate(node.activation, normalize_groups(node, inputs[0]))
+    return select(node, inputs[0])
 
 
 def check_pictures(graph: Graph, pictures: Tensor) -> None:
@@ -83,5 +101,15 @@ def activate(activation: Activation, x: Tensor) -> Tensor:
     return F.relu(x) if activation == "relu" else x.clamp(0.0, 6.0)
 
 
-def enlarge(node: Resize, x: Tensor) -> Tensor:
-    return x.repeat_interleave(node.factor, 2).repeat_interleave(node.factor, 3)
+def normalize_groups(node: GroupNorm, x: Tensor) -> Tensor:
+    """The normalization without its activation."""
+    return F.group_norm(x, node.groups, torch.tensor(node.gamma), torch.tensor(node.beta), node.eps)
+
+
+def select(node: Selecting, x: Tensor) -> Tensor:
+    """Right for integers, too: no value comes out that did not go in."""
+    if isinstance(node, Resize):
+        return x.repeat_interleave(node.factor, 2).repeat_interleave(node.factor, 3)
+    top, left, bottom, right = node.pads
+    x = F.pad(x, (left, right, top, bottom), value=-torch.inf)
+    return F.max_pool2d(x, node.kernel, node.stride)

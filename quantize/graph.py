@@ -2,8 +2,9 @@
 
 Everything after training reads this one structure: the calibrator, the integer simulator and the three
 format writers. Batch normalization, level scales and shared weights are folded away; what is left are
-convolutions, adds and nearest-neighbour resizes, each with a unique name, in an order in which every
-node comes after its inputs. A node's output is one quantization point of the record, under its name.
+convolutions, adds, nearest-neighbour resizes, largest-value pools and group normalizations, which depend on
+the picture and cannot be folded; each with a unique name, in an order in which every node comes after its
+inputs. A node's output is one quantization point of the record, under its name.
 
 O, I     output and input channels
 kh, kw   kernel height and width
@@ -83,7 +84,41 @@ class Resize:
     factor: int
 
 
-Node = Input | Conv | Add | Resize
+@dataclass(frozen=True)
+class MaxPool:
+    """The largest value of each square window; its quantization is its input's.
+
+    pads  at top, left, bottom, right: places that no window counts
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    kernel: int
+    stride: int
+    pads: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupNorm:
+    """Group normalization (arXiv 1803.08494), then an activation; computed in float wherever it runs.
+
+    y = (x - mean) / sqrt(variance + eps) * gamma + beta, with mean and variance (divided by the count) of one
+    picture over each of `groups` runs of neighbouring channels.
+
+    gamma, beta  (C,) float32
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    gamma: FloatArray
+    beta: FloatArray
+    groups: int
+    eps: float
+    activation: Activation
+
+
+Node = Input | Conv | Add | Resize | MaxPool | GroupNorm
+Selecting = Resize | MaxPool  # what they put out are values of their input: they compute nothing
 
 
 @dataclass(frozen=True, eq=False)

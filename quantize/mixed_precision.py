@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from fcos_edge.console import note
 from fcos_edge.errors import UsageError
-from fcos_edge.quantize.graph import Graph, Resize
+from fcos_edge.quantize.graph import Graph, Selecting
 from fcos_edge.quantize.record import Record
 from fcos_edge.sensitivity_table import SensitivityTable
 
@@ -133,12 +133,12 @@ class _Gain:
 
 def _readers(graph: Graph) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
     """Layer -> layers that read its value, also enlarged; and layer -> the layers that it reads."""
-    behind: dict[str, str] = {}  # a Resize, or a layer itself -> the layer whose value it gives
+    behind: dict[str, str] = {}  # a Resize or MaxPool, or a layer itself -> the layer whose value it gives
     readers: dict[str, tuple[str, ...]] = {}
     sources: dict[str, tuple[str, ...]] = {}
     for node in graph.nodes[1:]:
         read = tuple(behind[name] for name in node.inputs if name in behind)
-        if isinstance(node, Resize):
+        if isinstance(node, Selecting):
             behind.update((node.name, name) for name in read)
             continue
         behind[node.name] = node.name

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fcos_edge.errors import CheckpointError, UsageError
-from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Resize
+from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Selecting
 from fcos_edge.quantize.recipe import Recipe, parse_recipe
 from fcos_edge.runtime import FloatArray
 from fcos_edge.spec import check_keys, check_version
@@ -249,7 +249,7 @@ def check_record(graph: Graph, record: Record) -> None:
         point = record.points[node.name]
         if isinstance(node, Conv):
             conv_integers(node, record)
-        elif isinstance(node, Resize):
+        elif isinstance(node, Selecting):
             _require(point == record.points[node.inputs[0]], f"{node.name} is not quantized as its input is")
         elif isinstance(node, Input) and node.uniform:
             _require(point == Point(*node.uniform), f"{node.name} is not quantized as the picture is")

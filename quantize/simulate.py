@@ -12,11 +12,11 @@ XNNPACK adds in fixed point instead; `add_scales` keeps sums away from halves, s
 OpenVINO rounds in another order and is compared with a tolerance. On x86 without VNNI both ONNX Runtime
 and OpenVINO saturate (`saturation.py`).
 
-A node kept in float is computed in float32 on real values, and quantized at its point where something reads
-it as integers (`float_values.py`). Float sums depend on their order, so that an output that stays float is
-equal to about 1e-6 of its largest value, and a convolution that is quantized again may be one step off where
-it fell on a tie, which then spreads as a flipped bit does. Everything in front of the first such node is
-equal to the bit, and so is a float addition: two products and one sum have no order.
+A node kept in float, and every group normalization, is computed in float32 on real values, and quantized at
+its point where something reads it as integers (`float_values.py`). Float sums depend on their order, so that
+an output that stays float is equal to about 1e-6 of its largest value, and a value that is quantized again
+may be one step off where it fell on a tie, which then spreads as a flipped bit does. Everything in front of
+the first such node is equal to the bit, and so is a float addition: two products and one sum have no order.
 
 Integers are kept as q - z, so that zero padding is zero, and as float32, which holds them exactly.
 """
@@ -30,9 +30,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcos_edge.quantize.execute import activate, check_pictures, convolve, enlarge, normalize
+from fcos_edge.quantize.execute import activate, check_pictures, convolve, normalize, normalize_groups, select
 from fcos_edge.quantize.float_values import float_values, is_computed_in_float
-from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Node
+from fcos_edge.quantize.graph import Add, Conv, Graph, GroupNorm, Input, Node
 from fcos_edge.quantize.record import Record, check_record, conv_integers, quantized_bounds
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import FloatArray, UInt8Array
@@ -121,7 +121,9 @@ class Simulator:
             return self._conv(node, values)
         if isinstance(node, Add):
             return self._add(node, values)
-        return enlarge(node, values[node.inputs[0]])
+        if isinstance(node, GroupNorm):
+            return self._activated(node, normalize_groups(node, self._real(node.inputs[0], values)))
+        return select(node, values[node.inputs[0]])
 
     def sums(self, node: Conv, x: Tensor) -> Tensor:
         """The integer sums of a convolution, bias included, before `requantize`; not of one kept in float."""
@@ -147,7 +149,7 @@ class Simulator:
     def _real(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
         return values[name] if name in self.float_values else values[name] * self.record.points[name].scale
 
-    def _activated(self, node: Conv | Add, real: Tensor) -> Tensor:
+    def _activated(self, node: Conv | Add | GroupNorm, real: Tensor) -> Tensor:
         """What follows the sums of a node that is computed in float."""
         real = activate(node.activation, real)
         if node.name in self.float_values:
@@ -164,7 +166,7 @@ class Simulator:
         )
         return self._rounded(node, first + second)
 
-    def _rounded(self, node: Conv | Add | Input, steps: Tensor) -> Tensor:
+    def _rounded(self, node: Conv | Add | GroupNorm | Input, steps: Tensor) -> Tensor:
         """Round to even and clamp; `steps` is overwritten."""
         point = self.record.points[node.name]
         low, high = quantized_bounds("none" if isinstance(node, Input) else node.activation, point)

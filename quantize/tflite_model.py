@@ -40,6 +40,7 @@ _VERSIONS = {
     ("DEPTHWISE_CONV_2D", np.dtype(np.int8)): 3,
     ("ADD", np.dtype(np.int8)): 2,
     ("PAD", np.dtype(np.int8)): 2,
+    ("MAX_POOL_2D", np.dtype(np.int8)): 2,
     ("RESIZE_NEAREST_NEIGHBOR", np.dtype(np.int8)): 2,
     ("DEQUANTIZE", np.dtype(np.int8)): 2,
     ("DEQUANTIZE", np.dtype(np.float16)): 3,

@@ -26,7 +26,7 @@ from fcos_edge import __version__
 from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, dump_document
 from fcos_edge.quantize.float_values import float_values, is_computed_in_float
 from fcos_edge.quantize.formats import PLAIN_OPTIONS, WriteOptions
-from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Resize
+from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, GroupNorm, Input, MaxPool, Node, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers, quantized_bounds
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.spec import ModelSpec
@@ -125,7 +125,11 @@ class _Builder:
                     total = self.emit("Add", terms, f"{node.name}/sum")
                     self.values[node.name] = self.activated(node, total)
                 case Resize():
-                    self.values[node.name] = self.resize(node)
+                    self.values[node.name] = self.selected(node, self.enlarged(node))
+                case MaxPool():
+                    self.values[node.name] = self.selected(node, self.pooled(node))
+                case GroupNorm():
+                    self.values[node.name] = self.activated(node, self.group_normalized(node))
         outputs = [self.output(name, source) for name, source in self.graph.outputs.items()]
         height, width = self.graph.input_hw
         picture = helper.make_tensor_value_info("images", TensorProto.UINT8, [self.batch, height, width, 3])
@@ -196,11 +200,11 @@ class _Builder:
             return self.emit("MaxPool", [value], kernel_shape=[1, 1])
         return value
 
-    def activated(self, node: Conv | Add, total: str) -> str:
+    def activated(self, node: Conv | Add | GroupNorm, total: str) -> str:
         """Activation, then the quantization point of the node."""
         if self.record is None or node.name in self.float_values:
             return self.clipped(node.name, total, node.activation)
-        if is_computed_in_float(node, self.record):
+        if is_computed_in_float(node, self.record) and not isinstance(node, GroupNorm):
             # ONNX Runtime quantizes what stands between a DequantizeLinear and a QuantizeLinear, the float
             # weights of a convolution too, and looks past a Relu or Clip. A Max that does nothing stops it.
             lowest = self.constant("lowest", np.float32(np.finfo(np.float32).min))
@@ -229,9 +233,9 @@ class _Builder:
         bounds = [self.constant("zero", np.float32(0)), self.constant("six", np.float32(6))]
         return self.emit("Clip", [total, *bounds], f"{name}/relu6")
 
-    def resize(self, node: Resize) -> str:
+    def enlarged(self, node: Resize) -> str:
         factors = self.constant(f"scales_{node.factor}", _float32((1, 1, node.factor, node.factor)))
-        enlarged = self.emit(
+        return self.emit(
             "Resize",
             [self.values[node.inputs[0]], "", factors],
             f"{node.name}/resize",
@@ -239,9 +243,43 @@ class _Builder:
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",
         )
+
+    def pooled(self, node: MaxPool) -> str:
+        return self.emit(
+            "MaxPool",
+            [self.values[node.inputs[0]]],
+            f"{node.name}/pool",
+            kernel_shape=[node.kernel, node.kernel],
+            strides=[node.stride, node.stride],
+            pads=list(node.pads),
+        )
+
+    def selected(self, node: Node, values: str) -> str:
+        """Quantized as the input is, so that the operator itself may run on integers."""
         if self.record is None or node.name in self.float_values:
-            return enlarged
-        return self.requantized(node.name, enlarged, "none")
+            return values
+        return self.requantized(node.name, values, "none")
+
+    def group_normalized(self, node: GroupNorm) -> str:
+        """Each group as one channel of an InstanceNormalization: no GroupNormalization before opset 18."""
+        channels = len(node.gamma)
+        ones = self.constant(f"ones_{node.groups}", np.ones(node.groups, np.float32))
+        zeros = self.constant(f"zeros_{node.groups}", np.zeros(node.groups, np.float32))
+        grouped = self.constant(f"grouped_{node.groups}", np.array([0, node.groups, -1], np.int64))
+        height, width = self.graph.shapes[node.name][1:]
+        shape = self.constant(
+            f"shape_{channels}_{height}_{width}", np.array([0, channels, height, width], np.int64)
+        )
+        value = self.emit("Reshape", [self.values[node.inputs[0]], grouped], f"{node.name}/groups")
+        value = self.emit(
+            "InstanceNormalization", [value, ones, zeros], f"{node.name}/normalized", epsilon=node.eps
+        )
+        value = self.emit("Reshape", [value, shape], f"{node.name}/channels")
+        gamma = self.constant(f"{node.name}/gamma", node.gamma.reshape(-1, 1, 1))
+        beta = self.constant(f"{node.name}/beta", node.beta.reshape(-1, 1, 1))
+        return self.emit(
+            "Add", [self.emit("Mul", [value, gamma], f"{node.name}/scaled"), beta], f"{node.name}/shifted"
+        )
 
     def output(self, name: str, source: str) -> onnx.ValueInfoProto:
         channels, height, width = self.graph.shapes[source]

@@ -30,7 +30,7 @@ from fcos_edge.artifact import ArtifactInfo, OutputInfo, Precision, dump_documen
 from fcos_edge.errors import ArtifactError
 from fcos_edge.quantize.float_values import float_branches, float_values, is_computed_in_float
 from fcos_edge.quantize.formats import PLAIN_OPTIONS, WriteOptions
-from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Resize
+from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, GroupNorm, Input, MaxPool, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.quantize.tflite_model import FlatModel, Quantization
@@ -134,6 +134,7 @@ class _Lowering:
             if node in self._floats or not (self._is_uint8 or name in self._float_outputs)
         }  # fmt: skip
         self._values: dict[str, int] = {}
+        self._constants: dict[str, int] = {}
         self._dequantized: dict[str, int] = {}
         self._picture = -1
 
@@ -145,6 +146,10 @@ class _Lowering:
                 self._add_conv(node)
             elif isinstance(node, Add):
                 self._add_add(node)
+            elif isinstance(node, GroupNorm):
+                self._add_group_norm(node)
+            elif isinstance(node, MaxPool):
+                self._add_max_pool(node)
             else:
                 self._add_resize(node)
         outputs = {name: self._output(name, node) for name, node in self._graph.outputs.items()}
@@ -247,7 +252,7 @@ class _Lowering:
         operator = "DEPTHWISE_CONV_2D" if _is_depthwise(node) else "CONV_2D"
         self._model.add_operator(operator, [source, weight, bias], value, options)
 
-    def _add_padded(self, node: Conv, source: int) -> int:
+    def _add_padded(self, node: Conv | MaxPool, source: int) -> int:
         top, left, bottom, right = node.pads
         amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
         paddings = self._model.add_constant(f"{node.name}/pads", amounts)
@@ -275,11 +280,87 @@ class _Lowering:
         options = schema.ResizeNearestNeighborOptionsT()
         self._model.add_operator("RESIZE_NEAREST_NEIGHBOR", [source, size], value, options)
 
+    def _add_max_pool(self, node: MaxPool) -> None:
+        source, value = self._values[node.inputs[0]], self._add_value(node.name)
+        options = schema.Pool2DOptionsT()
+        options.filterHeight = options.filterWidth = node.kernel
+        options.strideH = options.strideW = node.stride
+        options.padding = schema.Padding.VALID
+        if any(node.pads):
+            if _activation_of(self._graph, node.inputs[0]) == "none":
+                raise ArtifactError(
+                    f"{node.name}: pads where values may be negative; TFLite needs an activation in front:"
+                    " export the other formats"
+                )
+            # Zeros, of which there is none above what a window of an activation has.
+            source = self._add_padded(node, source)
+        self._model.add_operator("MAX_POOL_2D", [source], value, options)
+
+    def _add_group_norm(self, node: GroupNorm) -> None:
+        """Over the picture first, one value per channel, then over each group by a 1x1 convolution: the map
+        keeps its shape, and XNNPACK takes every operator."""
+        value = self._add_value(node.name)
+        source, result = self._real(node.inputs[0]), self._float_result(node.name)
+        mean = self._add_group_means(node, source, "mean")
+        squares = self._add_float(f"{node.name}/squares", node.name)
+        self._model.add_operator(
+            "SQUARED_DIFFERENCE", [source, mean], squares, schema.SquaredDifferenceOptionsT()
+        )
+        variance = self._add_group_means(node, squares, "variance")
+        eps = self._model.add_constant(f"{node.name}/eps", np.array([node.eps], np.float32))
+        gamma = self._model.add_constant(f"{node.name}/gamma", node.gamma)
+        beta = self._model.add_constant(f"{node.name}/beta", node.beta)
+        positive = self._add_channels(node, "positive")
+        inverse, factor = self._add_channels(node, "inverse"), self._add_channels(node, "factor")
+        moved, shift = self._add_channels(node, "moved"), self._add_channels(node, "shift")
+        self._model.add_operator("ADD", [variance, eps], positive, schema.AddOptionsT())
+        self._model.add_operator("RSQRT", [positive], inverse)
+        self._model.add_operator("MUL", [inverse, gamma], factor, schema.MulOptionsT())
+        self._model.add_operator("MUL", [mean, factor], moved, schema.MulOptionsT())
+        self._model.add_operator("SUB", [beta, moved], shift, schema.SubOptionsT())
+        scaled = self._add_float(f"{node.name}/scaled", node.name)
+        self._model.add_operator("MUL", [source, factor], scaled, schema.MulOptionsT())
+        options = schema.AddOptionsT()
+        options.fusedActivationFunction = _FUSED[node.activation]
+        self._model.add_operator("ADD", [scaled, shift], result, options)
+        self._quantize(result, value)
+
+    def _add_group_means(self, node: GroupNorm, source: int, what: str) -> int:
+        """(N, 1, 1, C): the mean of each channel's group over the whole map."""
+        channels = len(node.gamma)
+        axes = self._constant("axes", np.array([1, 2], np.int32))
+        options = schema.ReducerOptionsT()
+        options.keepDims = True
+        of_channels = self._add_channels(node, f"{what}_of_channels")
+        self._model.add_operator("MEAN", [source, axes], of_channels, options)
+        width = channels // node.groups
+        same_group = np.kron(np.eye(node.groups), np.full((width, width), 1 / width)).astype(np.float32)
+        weight = self._constant(
+            f"groups_{channels}_{node.groups}", same_group.reshape(channels, 1, 1, channels)
+        )
+        bias = self._constant(f"zeros_{channels}", np.zeros(channels, np.float32))
+        conv = schema.Conv2DOptionsT()
+        conv.strideW = conv.strideH = 1
+        conv.padding = schema.Padding.VALID
+        mean = self._add_channels(node, what)
+        self._model.add_operator("CONV_2D", [of_channels, weight, bias], mean, conv)
+        return mean
+
+    def _add_channels(self, node: GroupNorm, what: str) -> int:
+        return self._model.add_tensor(f"{node.name}/{what}", (self._batch, 1, 1, len(node.gamma)), np.float32)
+
+    def _constant(self, name: str, values: Any) -> int:
+        """One that several nodes read."""
+        if name not in self._constants:
+            self._constants[name] = self._model.add_constant(name, values)
+        return self._constants[name]
+
     def _add_value(self, node: str) -> int:
         name = self._output_names.get(node, node)
-        if self._record is None or node in self._floats:
+        if self._is_float(node):
             value = self._add_float(name, node)
         else:
+            assert self._record is not None
             quantization = _activation(self._record.points[node])
             value = self._model.add_tensor(name, self._shape(node), np.int8, quantization)
         self._values[node] = value
@@ -288,9 +369,12 @@ class _Lowering:
     def _add_float(self, name: str, node: str) -> int:
         return self._model.add_tensor(name, self._shape(node), np.float32)
 
+    def _is_float(self, node: str) -> bool:
+        return self._record is None or node in self._floats
+
     def _float_result(self, node: str) -> int:
         """Where a node that is computed in float puts its sums: its value, or what becomes that."""
-        return self._values[node] if node in self._floats else self._add_float(f"{node}/float", node)
+        return self._values[node] if self._is_float(node) else self._add_float(f"{node}/float", node)
 
     def _quantize(self, result: int, value: int) -> None:
         if result != value:
@@ -298,7 +382,7 @@ class _Lowering:
 
     def _real(self, node: str) -> int:
         """The node's value as a float tensor."""
-        if node in self._floats:
+        if self._is_float(node):
             return self._values[node]
         if node not in self._dequantized:
             self._dequantized[node] = self._add_float(f"{node}/dequantized", node)
@@ -336,6 +420,11 @@ def _unsigned(point: Point) -> Quantization:
 
 def _channels(scales: FloatArray, axis: int) -> Quantization:
     return Quantization(tuple(map(float, scales)), (0,) * len(scales), axis)
+
+
+def _activation_of(graph: Graph, name: str) -> Activation:
+    (node,) = (node for node in graph.nodes if node.name == name)
+    return "none" if isinstance(node, Input | Resize | MaxPool) else node.activation
 
 
 def _is_depthwise(node: Conv) -> bool:

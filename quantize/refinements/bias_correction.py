@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from fcos_edge.console import track
-from fcos_edge.quantize.execute import activate, convolve, enlarge, normalize
-from fcos_edge.quantize.graph import Add, Conv, Graph, Input, Node
+from fcos_edge.quantize.execute import activate, convolve, normalize, transform
+from fcos_edge.quantize.graph import Conv, Graph, Input, Node
 from fcos_edge.quantize.record import BIAS_LIMIT, Int32Array, Point, Record, conv_integers, quantized_bounds
 from fcos_edge.quantize.refinements.chosen_inputs import chosen_inputs
 from fcos_edge.quantize.simulate import Simulator
@@ -138,6 +138,4 @@ def float_value(node: Node, values: Mapping[str, Tensor], picture: Tensor) -> Te
         return activate(
             node.activation, convolve(node, x, torch.tensor(node.weight), torch.tensor(node.bias))
         )
-    if isinstance(node, Add):
-        return activate(node.activation, values[node.inputs[0]] + values[node.inputs[1]])
-    return enlarge(node, values[node.inputs[0]])
+    return transform(node, [values[name] for name in node.inputs])

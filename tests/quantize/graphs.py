@@ -7,7 +7,18 @@ import torch
 
 from fcos_edge.quantize.add_scales import align_add_scales
 from fcos_edge.quantize.execute import DeployNetwork
-from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, Input, Node, Resize
+from fcos_edge.quantize.graph import (
+    Activation,
+    Add,
+    Conv,
+    Graph,
+    GroupNorm,
+    Input,
+    MaxPool,
+    Node,
+    Resize,
+    Selecting,
+)
 from fcos_edge.quantize.record import Point, Record, weight_scales
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.spec import ModelSpec
@@ -53,6 +64,13 @@ class _Builder:
         node = Conv(name, (source,), weight, bias, stride, (top, left, bottom, right), groups, activation)
         return self.add(node, (channels, -(-height // stride), -(-width // stride)))
 
+    def group_norm(self, name: str, source: str, groups: int, activation: Activation) -> str:
+        channels = self.shapes[source][0]
+        gamma = self.random.uniform(0.5, 1.5, channels).astype(np.float32)
+        beta = self.random.normal(0, 0.5, channels).astype(np.float32)
+        node = GroupNorm(name, (source,), gamma, beta, groups, 1e-5, activation)
+        return self.add(node, self.shapes[source])
+
 
 def _same(side: int, kernel: int, stride: int) -> tuple[int, int]:
     total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
@@ -96,6 +114,27 @@ def tiny_graph(
     return Graph(tuple(b.nodes), outputs, input_hw, b.shapes)
 
 
+def paper_graph(seed: int = 0, *, input_hw: tuple[int, int] = (64, 64)) -> Graph:
+    """As the paper's network: a pool behind the stem, a block, and group normalization in the heads."""
+    b = _Builder(seed, input_hw)
+    x = b.add(Input("input", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)), (3, *input_hw))
+    x = b.conv("stem", x, CHANNELS, kernel=7, stride=2, activation="relu")
+    _, height, width = b.shapes[x]
+    x = b.add(MaxPool("pool", (x,), 3, 2, (1, 1, 1, 1)), (CHANNELS, height // 2, width // 2))
+    narrow = b.conv("narrow", x, CHANNELS, activation="relu")
+    wide = b.conv("wide", narrow, CHANNELS, kernel=3)
+    p3 = b.add(Add("block", (wide, x), "relu"), b.shapes[wide])
+    p3 = b.conv("smooth", p3, CHANNELS, kernel=3, stride=2)
+    outputs = {}
+    for level, feature in (("p3", p3), ("p4", b.conv("p4", p3, CHANNELS, kernel=3, stride=2))):
+        for branch, channels in (("logits", 3), ("ltrb", 4), ("centerness", 1)):
+            tower = b.conv(f"tower_{branch}_{level}", feature, CHANNELS, kernel=3)
+            tower = b.group_norm(f"norm_{branch}_{level}", tower, 4, "relu")
+            name = f"{branch}_{level}"
+            outputs[name] = b.conv(f"head_{name}", tower, channels, kernel=3)
+    return Graph(tuple(b.nodes), outputs, input_hw, b.shapes)
+
+
 def tiny_spec(graph: Graph, classes: int = 3) -> ModelSpec:
     """A spec that fits `tiny_graph`."""
     source = graph.nodes[0]
@@ -122,7 +161,7 @@ def tiny_record(graph: Graph, seed: int = 0, float_nodes: tuple[str, ...] = ()) 
     for node, value in DeployNetwork(graph).run_nodes(torch.from_numpy(random_pictures(graph, 4, seed))):
         if isinstance(node, Input) and node.uniform:
             points[node.name] = Point(*node.uniform)
-        elif isinstance(node, Resize):
+        elif isinstance(node, Selecting):
             points[node.name] = points[node.inputs[0]]
         else:
             low, high = min(float(value.min()), 0.0), max(float(value.max()), 1e-3)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fcos_edge.quantize.graph import Activation, Add, Conv, Input, Node, Resize
+from fcos_edge.quantize.graph import Activation, Add, Conv, GroupNorm, Input, MaxPool, Node, Resize
 from fcos_edge.quantize.record import Point, Record, conv_integers
 from fcos_edge.runtime import UInt8Array
 
@@ -32,7 +32,9 @@ def node_slowly(
         return _quantize_picture(node, point, picture)
     if isinstance(node, Resize):
         return inputs[0].repeat(node.factor, axis=1).repeat(node.factor, axis=2)
-    if node.name in record.float_nodes:
+    if isinstance(node, MaxPool):
+        return _pool(node, inputs[0])
+    if isinstance(node, GroupNorm) or node.name in record.float_nodes:
         real = _in_float(
             node, [_real(*pair, record, floats) for pair in zip(node.inputs, inputs, strict=True)]
         )
@@ -65,12 +67,35 @@ def _real(name: str, values: Values, record: Record, floats: Collection[str]) ->
     return real
 
 
-def _in_float(node: Conv | Add, inputs: list[Reals]) -> Reals:
-    total = (
-        inputs[0] + inputs[1]
-        if isinstance(node, Add)
-        else _sums(node, inputs[0], node.weight.astype(np.float64), node.bias.astype(np.float64))
-    )
+def _pool(node: MaxPool, x: Values) -> Values:
+    top, left, bottom, right = node.pads
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right)), constant_values=x.min())
+    height, width = ((side - node.kernel) // node.stride + 1 for side in padded.shape[1:])
+    pooled = np.zeros((len(x), height, width), x.dtype)
+    for row in range(height):
+        for column in range(width):
+            rows = slice(row * node.stride, row * node.stride + node.kernel)
+            columns = slice(column * node.stride, column * node.stride + node.kernel)
+            pooled[:, row, column] = padded[:, rows, columns].max(axis=(1, 2))
+    return pooled
+
+
+def _normalize_groups(node: GroupNorm, x: Reals) -> Reals:
+    found = np.zeros_like(x)
+    width = len(x) // node.groups
+    for first in range(0, len(x), width):
+        group = x[first : first + width]
+        found[first : first + width] = (group - group.mean()) / np.sqrt(group.var() + node.eps)
+    return found * node.gamma[:, None, None] + node.beta[:, None, None]
+
+
+def _in_float(node: Conv | Add | GroupNorm, inputs: list[Reals]) -> Reals:
+    if isinstance(node, Add):
+        total = inputs[0] + inputs[1]
+    elif isinstance(node, GroupNorm):
+        total = _normalize_groups(node, inputs[0])
+    else:
+        total = _sums(node, inputs[0], node.weight.astype(np.float64), node.bias.astype(np.float64))
     if node.activation == "none":
         return total
     return np.clip(total, 0.0, 6.0 if node.activation == "relu6" else None)

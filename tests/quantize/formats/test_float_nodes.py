@@ -23,11 +23,12 @@ from fcos_edge.quantize.simulate import dequantize, simulate
 from fcos_edge.runtime import FloatArray, UInt8Array
 from fcos_edge.runtimes.openvino import shared_core
 from fcos_edge.trailer import read_trailer
-from tests.quantize.graphs import random_pictures, tiny_graph, tiny_record, tiny_spec
+from tests.quantize.graphs import paper_graph, random_pictures, tiny_graph, tiny_record, tiny_spec
 
 IMAGENET: Any = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 THRESHOLDS = (0.3, 0.4, 0.5)
 GRAPH = tiny_graph(0)
+PAPER = paper_graph(0)
 CASES = {
     "stem": (GRAPH, ("stem",)),
     "stem behind a float normalization": (tiny_graph(2, **IMAGENET), ("stem",)),
@@ -39,6 +40,8 @@ CASES = {
     "through a resize": (GRAPH, ("c4", "merged", "tower_p4")),
     "output of one level": (GRAPH, ("head_logits_p3",)),
     "all logits": (GRAPH, ("head_logits_p3", "head_logits_p4")),
+    "group norms": (PAPER, ()),
+    "group norm to a float output": (PAPER, ("tower_ltrb_p3", "head_ltrb_p3")),
     "tower and its outputs": (GRAPH, ("tower_p4", "head_logits_p4", "head_ltrb_p4", "head_centerness_p4")),
 }
 Outputs = dict[str, FloatArray]
