@@ -47,6 +47,7 @@ class ArtifactInfo:
     operating_thresholds  per class, on the final score: what `detect`, drawings and miss rates use
     record_sha256         of the calibration record that the integers come from; "" for float artifacts
     tool_versions         package name -> version, of what wrote the file
+    recipe                name of the recipe that int8 was decided by; "" for float artifacts
     """
 
     format: Format
@@ -55,6 +56,12 @@ class ArtifactInfo:
     operating_thresholds: tuple[float, ...]
     record_sha256: str = ""
     tool_versions: Mapping[str, str] = field(default_factory=dict)
+    recipe: str = ""
+
+    @property
+    def has_7bit_weights(self) -> bool:
+        """Whether products of this file's weights fit int16, two and two."""
+        return self.recipe.startswith("w7")
 
     def to_dict(self) -> dict[str, Any]:
         """The info as JSON values; `from_dict` reads it back."""
@@ -67,10 +74,12 @@ class ArtifactInfo:
             raise SpecError("artifact: expected a JSON object; export the model again")
         values = dict(document)
         check_version("artifact", values.pop("version", None), INFO_VERSION)
+        values.setdefault("recipe", "")  # from before there were any
         check_keys("artifact", values, {f.name for f in fields(cls)})
         _require(values["format"] in FORMATS, f"format must be one of {', '.join(FORMATS)}")
         _require(values["precision"] in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}")
         _require(isinstance(values["record_sha256"], str), "record_sha256 must be text")
+        _require(isinstance(values["recipe"], str), "recipe must be text")
         _require(_is_text_map(values["tool_versions"]), "tool_versions must map names to versions")
         _require(_is_thresholds(values["operating_thresholds"]), "operating_thresholds must be in 0..1")
         _require(isinstance(values["outputs"], list), "outputs must be a list")

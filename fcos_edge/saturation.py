@@ -31,4 +31,7 @@ def saturation_note(cpu: Cpu, runtime: str, *, has_failed: bool) -> str:
         why, cause = "this system does not say whether the CPU has VNNI; without it", ", a likely cause"
     else:
         return ""
-    return f"{why} int8 products saturate in this runtime{cause}; use TFLite or fp32 here"
+    return (
+        f"{why} int8 products saturate in this runtime{cause}; use TFLite or fp32 here, or export with"
+        " --weights-7bit"
+    )

@@ -205,7 +205,8 @@ def verify_file(
         )
         cpu = detect_cpu()
         package = installed_package(find_runtime(runtime))
-        is_exact = bool(cpu.has_vnni) and golden.is_integer and _EXACT_PACKAGES.get(runtime) == package
+        saturates = not cpu.has_vnni and not loaded.info.has_7bit_weights
+        is_exact = not saturates and golden.is_integer and _EXACT_PACKAGES.get(runtime) == package
         comparison = Comparison(loaded.info, golden, budgets, is_exact)
         for picture, run in zip(golden.pictures, _run(loaded, images_bgr, golden.pictures), strict=True):
             comparison.add(picture, run)
@@ -216,7 +217,7 @@ def verify_file(
             partners=comparison.partners(),
             latency=_measure_latency(loaded, images_bgr) if is_timed else None,
         )
-        if loaded.info.precision == "int8":
+        if loaded.info.precision == "int8" and not loaded.info.has_7bit_weights:
             report = replace(report, note=saturation_note(cpu, runtime, has_failed=bool(report.failures)))
         return report
     finally:

@@ -24,7 +24,7 @@ from fcos_edge.bundle import (
 from fcos_edge.errors import UsageError
 from fcos_edge.golden import REFERENCE, write_golden
 from fcos_edge.quantize.deploy import deploy
-from fcos_edge.quantize.formats import load_writer
+from fcos_edge.quantize.formats import PLAIN_OPTIONS, WriteOptions, load_writer
 from fcos_edge.quantize.make_golden import golden_license, golden_sources, make_golden
 from fcos_edge.quantize.make_record import Int8Options, decide_int8, with_thresholds
 from fcos_edge.quantize.model_card import model_card
@@ -36,16 +36,27 @@ from fcos_edge.train.checkpoint import Checkpoint
 from fcos_edge.train.evaluation.evaluate import LabelledSplit
 from fcos_edge.verify import VerifyReport, verify_bundle
 
+USUAL_PRECISIONS = ("fp32", "fp16")
+
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What to write.
 
-    int8  how it is decided; None: it is not written
+    int8        how it is decided; None: it is not written
+    precisions  of the files; None: int8 where it is decided on, and the floats that a format usually has
+    write       what a device asks of the files
     """
 
     formats: tuple[str, ...]
     int8: Int8Options | None = None
+    precisions: tuple[str, ...] | None = None
+    write: WriteOptions = PLAIN_OPTIONS
+
+    def wants(self, precision: str) -> bool:
+        if self.precisions is None:
+            return precision in USUAL_PRECISIONS or (precision == "int8" and self.int8 is not None)
+        return precision in self.precisions
 
 
 def export(
@@ -67,6 +78,9 @@ def export(
     is not the PyTorch model: then nothing is written.
     """
     writers = [load_writer(name) for name in options.formats]
+    if not any(options.wants(precision) for writer in writers for precision in writer.PRECISIONS):
+        formats, precisions = ",".join(options.formats), ",".join(options.precisions or ())
+        raise UsageError(f"--precisions {precisions}: no file of {formats} has any of them; name others")
     check_replaceable(out_dir)
     spec, thresholds = checkpoint.spec, checkpoint.operating_thresholds
     say("folding the network")
@@ -81,14 +95,12 @@ def export(
         artifacts = []
         thresholds_of = {REFERENCE: thresholds}
         for writer in writers:
-            for precision in writer.PRECISIONS:
-                if precision == "int8" and record is None:
-                    continue
+            for precision in filter(options.wants, writer.PRECISIONS):
                 say(f"writing {writer.FORMAT} {precision}")
                 own = thresholds
                 if record is not None and precision == "int8":
                     own = record.operating_thresholds.get(writer.FORMAT, thresholds)
-                files = writer.write(work, graph, record, spec, precision, own)
+                files = writer.write(work, graph, record, spec, precision, own, options.write)
                 if own != thresholds:
                     thresholds_of[files[0].name] = own
                 entries = tuple(map(describe_file, files))

@@ -28,7 +28,7 @@ ARM = Cpu("aarch64", has_vnni=None, has_dotprod=False)
             "openvino",
             "",
             True,
-            "saturate in this runtime, the likely cause; use TFLite or fp32 here",
+            "saturate in this runtime, the likely cause; use TFLite or fp32 here, or",
         ),
         (WITHOUT, "tflite", "", True, ""),  # XNNPACK widens first
         (WITH, "openvino", "", True, ""),
@@ -38,7 +38,13 @@ ARM = Cpu("aarch64", has_vnni=None, has_dotprod=False)
         (WITH, "openvino", "AVX512_CORE_VNNI", True, ""),
         (WITH, "onnxruntime", "AVX2", True, ""),  # does not read it
         # A system that tells nothing: only where there is something to explain
-        (UNKNOWN, "onnxruntime", "", True, "a likely cause; use TFLite or fp32 here"),
+        (
+            UNKNOWN,
+            "onnxruntime",
+            "",
+            True,
+            "a likely cause; use TFLite or fp32 here, or",
+        ),
         (UNKNOWN, "onnxruntime", "", False, ""),
         (ARM, "onnxruntime", "", True, ""),
     ],

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from fcos_edge.arguments import CALIBRATION_PICTURES, not_negative_float
+from fcos_edge.arguments import CALIBRATION_PICTURES, different_names, not_negative_float, positive_int
+from fcos_edge.artifact import PRECISIONS
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from fcos_edge.quantize.calibration_data import CalibrationData
     from fcos_edge.quantize.recipe import Recipe
+    from fcos_edge.train.checkpoint import Checkpoint
     from fcos_edge.verify import VerifyReport
 
 SUMMARY = "write a checkpoint as ONNX, OpenVINO and TFLite, verified against PyTorch"
@@ -39,6 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what to calibrate int8 on, up to {CALIBRATION_PICTURES} pictures: a folder, no labels needed,"
         " or a data set (COCO, YOLO, VOC), whose `train` pictures are calibrated on and whose `val` ones are"
         " measured on (default: the ranges that the checkpoint carries)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precisions", metavar="P,P", type=different_names,
+        help=f"some of {','.join(PRECISIONS)} (default: fp32, fp16 where a format has it, int8 with --int8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch", type=_batch, default=1, metavar="N",
+        help="pictures in a batch, or dynamic for as many as come (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tflite-io", choices=("int8", "uint8"), default="int8",
+        help="integers of an int8 TFLite file's picture and outputs (default: %(default)s)",
     )  # fmt: skip
     int8 = parser.add_argument_group("how int8 is decided")
     int8.add_argument(
@@ -73,27 +87,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     # Cheap mistakes first: torch takes seconds to load.
     formats = _formats(args.formats)
+    precisions = _precisions(args)
     _refuse_int8_arguments(args)
 
     from fcos_edge import embedded
     from fcos_edge.bundle import sha256_of
     from fcos_edge.quantize.export import ExportOptions, export
+    from fcos_edge.quantize.formats import WriteOptions
     from fcos_edge.quantize.make_record import Int8Options
+    from fcos_edge.quantize.recipe import parse_recipe
     from fcos_edge.train.checkpoint import load_checkpoint
 
-    int8 = None
-    if args.int8:
-        int8 = Int8Options(_recipe(args), args.max_drop, args.metric or "", args.allow_overlap)
+    if args.recipe is not None:
+        parse_recipe(args.recipe)  # a wrong name is a cheap mistake
     path: Path = args.checkpoint or embedded.CHECKPOINT
     checkpoint = load_checkpoint(path)
     provenance = {**checkpoint.spec.provenance, "checkpoint_sha256": sha256_of(path)}
     checkpoint = replace(checkpoint, spec=replace(checkpoint.spec, provenance=provenance))
+    write = WriteOptions(args.tflite_io, None if args.batch == "dynamic" else args.batch)
+    int8 = None
+    if args.int8:
+        int8 = Int8Options(_recipe(args, checkpoint), args.max_drop, args.metric or "", args.allow_overlap)
     data = None if args.data is None else _data(args.data, checkpoint.spec.classes)
     out_dir: Path = args.out or Path(checkpoint.spec.name)
     report = export(
         checkpoint,
         out_dir,
-        ExportOptions(formats, int8),
+        ExportOptions(formats, int8, precisions, write),
         pictures=data.pictures if data else None,
         labelled=data.labelled if data else None,
         say=note,
@@ -120,6 +140,24 @@ def _formats(text: str | None) -> tuple[str, ...]:
     return names
 
 
+def _precisions(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """Those asked for, or None. Naming int8 is asking for --int8."""
+    if args.precisions is None:
+        return None
+    names: tuple[str, ...] = args.precisions
+    for name in names:
+        if name not in PRECISIONS:
+            raise UsageError(f"--precisions: {name!r} is unknown; name some of {','.join(PRECISIONS)}")
+    if args.int8 and "int8" not in names:
+        raise UsageError(f"--precisions {','.join(names)}: leaves out the int8 that --int8 asks for; add it")
+    args.int8 = "int8" in names
+    return names
+
+
+def _batch(text: str) -> int | Literal["dynamic"]:
+    return "dynamic" if text == "dynamic" else positive_int(text)
+
+
 def _refuse_int8_arguments(args: argparse.Namespace) -> None:
     """Raise UsageError where int8 is not asked for, but something about it."""
     names = (
@@ -142,7 +180,7 @@ def _refuse_int8_arguments(args: argparse.Namespace) -> None:
         raise UsageError("--metric: says what --max-drop is about; add that, or leave it out")
 
 
-def _recipe(args: argparse.Namespace) -> Recipe | None:
+def _recipe(args: argparse.Namespace, checkpoint: Checkpoint) -> Recipe | None:
     """The recipe asked for, or None."""
     from fcos_edge.quantize.recipe import DEFAULT_RECIPE, parse_recipe
 
@@ -161,11 +199,12 @@ def _recipe(args: argparse.Namespace) -> Recipe | None:
         return recipe
     if not changes:
         return None
-    recipe = replace(DEFAULT_RECIPE, **changes)
-    if args.data is None:
-        # Other weights can be had without pictures; what learns from pictures cannot.
-        recipe = replace(recipe, refinements=())
-        note(f"recipe {recipe.name}; pictures (--data) would refine it")
+    if args.data is not None or checkpoint.record is None:
+        return replace(DEFAULT_RECIPE, **changes)
+    # Other weights can be had without pictures; what learns from pictures cannot.
+    own = parse_recipe(str(checkpoint.record.get("recipe", DEFAULT_RECIPE.name)))
+    recipe = replace(own, refinements=(), **changes)
+    note(f"recipe {recipe.name}; pictures (--data) would refine it")
     return recipe
 
 

@@ -58,6 +58,7 @@ def write(
         outputs=tuple(OutputInfo(name) for name in graph.outputs),
         operating_thresholds=operating_thresholds,
         record_sha256=quantization.sha256 if quantization else "",
+        recipe=quantization.recipe if quantization else "",
         tool_versions={"fcos-edge": __version__, "onnx": onnx.__version__},
     )
     path = folder / f"model.{precision}.onnx"

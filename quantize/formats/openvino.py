@@ -49,6 +49,7 @@ def write(
         outputs=tuple(OutputInfo(name) for name in graph.outputs),
         operating_thresholds=operating_thresholds,
         record_sha256=quantization.sha256 if quantization else "",
+        recipe=quantization.recipe if quantization else "",
         tool_versions={"fcos-edge": __version__, "onnx": onnx.__version__, "openvino": openvino.__version__},
     )
     # The two steps of `openvino.convert_model`, which also reports to its makers over the network. From

@@ -81,6 +81,7 @@ def write(
         outputs=_output_infos(graph, record, shift),
         operating_thresholds=operating_thresholds,
         record_sha256=record.sha256 if record else "",
+        recipe=record.recipe if record else "",
         tool_versions=_tool_versions(),
     )
     path = folder / f"model.{precision}.tflite"

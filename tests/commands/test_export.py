@@ -11,12 +11,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import fcos_edge
 from fcos_edge import embedded
 from fcos_edge.bundle import RECORD_NAME, SENSITIVITY_NAME, SENSITIVITY_PLOT_NAME
 from fcos_edge.cli import main
 from fcos_edge.golden import REFERENCE, read_golden
+from fcos_edge.loading import read_document
 from fcos_edge.quantize.record import Record
 from fcos_edge.sensitivity_table import read_table
 from fcos_edge.train.checkpoint import save_checkpoint
@@ -89,6 +92,10 @@ def test_data__coco_set_calibrates(checkpoint: Path, place: Path, capsys: pytest
     (["--max-drop", "0"], "--max-drop: is for int8 only; add --int8"),
     (["--int8", "--max-drop", "0.3"], "--max-drop: needs pictures with labels to measure on"),
     (["--int8", "--max-drop", "0.3", "--data", "pictures"], "--max-drop: needs a data set with labels"),
+    (["--precisions", "fp64"], "--precisions: 'fp64' is unknown; name some of fp32,fp16,int8"),
+    (["--precisions", "fp32,"], "argument --precisions: 'fp32,' is no list"),
+    (["--int8", "--precisions", "fp32"], "--precisions fp32: leaves out the int8 that --int8 asks for"),
+    (["--batch", "0"], "argument --batch: '0' is no"),
     (["--int8", "--metric", "person"], "--metric: says what --max-drop is about"),
     (["--int8", "--recipe", "w8c_a8t"], "recipe 'w8c_a8t': '' is none of minmax"),
     (["--int8", "--recipe", "w8c_a8t_mse", "--per-tensor"], "--recipe w8c_a8t_mse: contradicts --per-tensor"),
@@ -195,6 +202,23 @@ def test_default__is_the_embedded_detector(checkpoint: Path, monkeypatch: pytest
     monkeypatch.setattr(embedded, "CHECKPOINT", checkpoint)
     assert main(["export", "--formats", "onnx"]) == 0
     assert Path("small/model.fp32.onnx").is_file()
+
+
+def test_options__reach_the_files(checkpoint: Path, place: Path) -> None:
+    argv = ["export", str(checkpoint), "--formats", "onnx,tflite", "--precisions", "int8", "--weights-7bit"]
+    assert main([*argv, "--tflite-io", "uint8", "--out", "u8"]) == 0
+    assert sorted(path.name for path in Path("u8").glob("model.*")) == [
+        "model.int8.onnx",
+        "model.int8.tflite",
+    ]
+    spec, info = read_document(Path("u8/model.int8.tflite"))
+    assert {output.zero_point is not None and output.zero_point >= 0 for output in info.outputs} == {True}
+    assert (info.recipe[:3], info.has_7bit_weights) == ("w7c", True)
+    assert main([*argv[:2], "--formats", "onnx,openvino", "--precisions", "fp32", "--batch", "dynamic"]) == 0
+    pictures = np.zeros((3, *spec.input_hw, 3), np.uint8)
+    for runtime in ("onnxruntime", "openvino"):
+        with fcos_edge.load(spec.name, runtime=runtime) as detector:
+            assert len(detector.runtime.run(pictures).logits.values) == 3
 
 
 def test_data__with_labels__is_measured_on_and_never_calibrated_on(
