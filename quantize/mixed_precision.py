@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from fcos_edge.console import note
 from fcos_edge.errors import UsageError
@@ -22,6 +23,7 @@ from fcos_edge.sensitivity_table import SensitivityTable
 MOST_TAKEN_BACK = 12  # measurements that are spent on taking layers back
 # How small a gain may be against the largest of all to count as one, so that no order is left to rounding.
 LEAST_GAIN = 1e-9
+TENTHS = 10
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,12 @@ def choose_float_layers(
 def layer_order(
     graph: Graph, table: SensitivityTable, float_nodes: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, ...]]:
-    """Steps of one or more layers, those that gain most per layer first; together all that are not in float.
+    """Steps of one or more layers, those that gain most for their price first; together all that are not in float.
 
     float_nodes  layers that are in float already
     """
     readers, sources = _readers(graph)
-    gain = _Gain(table, readers, sources, set(float_nodes))
+    gain = _Gain(graph, table, readers, sources, set(float_nodes))
     left = [row.layer for row in table.rows if row.layer not in float_nodes]
     while left:
         of_values = [
@@ -100,7 +102,7 @@ def layer_order(
             for name, of_value in readers.items()
         ]
         steps = [*((name,) for name in left), *filter(None, of_values)]
-        best = max(steps, key=lambda step: gain.of(step) / len(step))
+        best = max(steps, key=lambda step: gain.of(step) / gain.price(step))
         if gain.of(best) <= LEAST_GAIN * gain.total:
             # What gains nothing, in a fixed order.
             best = (left[0],)
@@ -113,6 +115,7 @@ def layer_order(
 class _Gain:
     """What a step gains by the table, squared, given the layers that are in float."""
 
+    graph: Graph
     table: SensitivityTable
     readers: Mapping[str, tuple[str, ...]]
     sources: Mapping[str, tuple[str, ...]]
@@ -121,14 +124,28 @@ class _Gain:
     def __post_init__(self) -> None:
         self.rows = {row.layer: row for row in self.table.rows}
         self.total = sum(row.harm**2 for row in self.table.rows)
+        self.values = {name: prod(shape) for name, shape in self.graph.shapes.items()}
+        self.inputs = {node.name: node.inputs for node in self.graph.nodes}
+        self.all_values = sum(self.values[name] for name in self.rows)
 
     def of(self, step: tuple[str, ...]) -> float:
+        weights = sum(self.rows[name].weights_harm ** 2 for name in step)
+        return weights + sum(self.rows[name].activation_harm ** 2 for name in self._freed(step))
+
+    def price(self, step: tuple[str, ...]) -> float:
+        """In layers: how many, and more for the values that have to be converted around them."""
+        converted = sum(
+            self.values[name] + sum(self.values[source] for source in self.inputs[name]) for name in step
+        )
+        converted -= sum(self.values[name] * len(self.readers[name]) for name in self._freed(step))
+        return len(step) + TENTHS * max(0, converted) / self.all_values
+
+    def _freed(self, step: tuple[str, ...]) -> list[str]:
+        """Values that stay float once these layers are in float."""
         after = self.in_float.union(step)
         values = dict.fromkeys((*step, *(source for name in step for source in self.sources[name])))
         # A value that was float before has no layer of this step among its readers, nor is it of one.
-        freed = [name for name in values if name in after and after.issuperset(self.readers[name])]
-        weights = sum(self.rows[name].weights_harm ** 2 for name in step)
-        return weights + sum(self.rows[name].activation_harm ** 2 for name in freed)
+        return [name for name in values if name in after and after.issuperset(self.readers[name])]
 
 
 def _readers(graph: Graph) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:

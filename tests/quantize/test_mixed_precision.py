@@ -132,6 +132,14 @@ def test_order__has_every_layer_once() -> None:
     assert sorted(name for step in rest for name in step) == sorted(set(LAYERS) - {"stem", "c3"})
 
 
+def test_order__small_maps_first() -> None:
+    """`expand` puts out 16 x 32 x 32 values, the output at P4 3 x 4 x 4: converting those costs nothing."""
+    order = list(layer_order(GRAPH, _table({"expand": 1.1, "head_logits_p4": 1.0})))
+    assert order[:2] == [("head_logits_p4",), ("expand",)]
+    order = list(layer_order(GRAPH, _table({"expand": 3.0, "head_logits_p4": 1.0})))
+    assert order[:2] == [("expand",), ("head_logits_p4",)]
+
+
 def test_spoiled_layer__is_the_one_kept_in_float() -> None:
     """The table and the loss measured, on the simulator: mean |logit error| of all levels."""
     graph = tiny_graph(3)
