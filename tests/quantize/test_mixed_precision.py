@@ -133,11 +133,17 @@ def test_order__has_every_layer_once() -> None:
 
 
 def test_order__small_maps_first() -> None:
-    """`expand` puts out 16 x 32 x 32 values, the output at P4 3 x 4 x 4: converting those costs nothing."""
-    order = list(layer_order(GRAPH, _table({"expand": 1.1, "head_logits_p4": 1.0})))
-    assert order[:2] == [("head_logits_p4",), ("expand",)]
-    order = list(layer_order(GRAPH, _table({"expand": 3.0, "head_logits_p4": 1.0})))
-    assert order[:2] == [("expand",), ("head_logits_p4",)]
+    """`block` reads and puts out 8 x 16 x 16 values, the output at P4 is 3 x 4 x 4."""
+    order = list(layer_order(GRAPH, _table({"block": 1.1, "head_logits_p4": 1.0})))
+    assert order[:2] == [("head_logits_p4",), ("block",)]
+    order = list(layer_order(GRAPH, _table({"block": 3.0, "head_logits_p4": 1.0})))
+    assert order[:2] == [("block",), ("head_logits_p4",)]
+
+
+def test_order__a_value_that_stays_float_is_not_converted() -> None:
+    """`expand` puts out 16 x 32 x 32 values: with its only reader in float too, they are left as they are."""
+    first, *_ = layer_order(GRAPH, _table({"expand": 1.0}))
+    assert first == ("expand", "depthwise")
 
 
 def test_spoiled_layer__is_the_one_kept_in_float() -> None:
