@@ -24,7 +24,7 @@ Integers are kept as q - z, so that zero padding is zero, and as float32, which 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from torch import Tensor
 from fcos_edge.quantize.execute import activate, check_pictures, convolve, normalize, normalize_groups, select
 from fcos_edge.quantize.float_values import float_values, is_computed_in_float
 from fcos_edge.quantize.graph import Add, Conv, Graph, GroupNorm, Input, Node
-from fcos_edge.quantize.record import Record, check_record, conv_integers, quantized_bounds
+from fcos_edge.quantize.record import Int8Array, Record, check_record, conv_integers, quantized_bounds
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import FloatArray, UInt8Array
 
@@ -92,6 +92,12 @@ class Simulator:
             for node in graph.nodes
             if isinstance(node, Conv) and not is_computed_in_float(node, record)
         }
+
+    def take_weight(self, node: Conv, weight: Int8Array) -> None:
+        """Go on with other integers for one convolution's weight, as if the record had them."""
+        rounded = {**self.record.rounded_weights, node.name: weight}
+        self.record = replace(self.record, rounded_weights=rounded)
+        self._factors[node.name] = _prepare(node, self.record)
 
     def run(self, pictures: UInt8Array) -> dict[str, OutputArray]:
         values = {node.name: value for node, value in self.run_nodes(pictures)}

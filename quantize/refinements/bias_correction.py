@@ -55,7 +55,7 @@ def refine(graph: Graph, record: Record, inputs: UInt8Array) -> Record:
         real[node.name] = torch.empty((len(pictures), *graph.shapes[node.name]))
         integers[node.name] = torch.empty_like(real[node.name])
         if isinstance(node, Conv) and node.name not in record.float_nodes:
-            correction = _correct(simulator, node, real, integers)
+            correction = correct(simulator, node, real, integers)
             if correction.any():
                 corrections[node.name] = record.bias_corrections.get(node.name, 0) + correction
         else:
@@ -70,7 +70,7 @@ def refine(graph: Graph, record: Record, inputs: UInt8Array) -> Record:
     return replace(record, bias_corrections=corrections)
 
 
-def _correct(simulator: Simulator, node: Conv, real: Maps, integers: Maps) -> Int32Array:
+def correct(simulator: Simulator, node: Conv, real: Maps, integers: Maps) -> Int32Array:
     """The correction of one convolution, (O,). Its outputs, corrected, are filled into the maps."""
     # One by one: float sums may depend on the batch, and corrections must not depend on the order.
     every = range(len(real[node.name]))

@@ -25,6 +25,8 @@ RECIPES = [
     "w7c_a8t_minmax",
     "w8t_a8t_minmax_cle_bc",
     "w8t_a8t_mse_cle_ws_bc",
+    "w8c_a8t_minmax_ada",
+    "w7t_a8t_average_cle_ws_ada_bc",
 ]
 
 
