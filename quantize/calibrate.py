@@ -22,7 +22,7 @@ from fcos_edge.quantize.execute import DeployNetwork
 from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, GroupNorm, Input, Node, Selecting
 from fcos_edge.quantize.ranges import BINS, ESTIMATORS, NEED_COUNTS, Values
 from fcos_edge.quantize.recipe import Recipe
-from fcos_edge.quantize.record import PLAIN_RECIPE, Point, Record, weight_scales
+from fcos_edge.quantize.record import MIDDLE, PLAIN_RECIPE, Point, Record, weight_scales
 from fcos_edge.quantize.refinements import find_refinement
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import UInt8Array
@@ -122,24 +122,37 @@ def choose_points(graph: Graph, values: Mapping[str, Values], recipe: Recipe) ->
         if isinstance(node, Selecting):
             points[node.name] = points[node.inputs[0]]
         elif isinstance(node, Input):
-            points[node.name] = _input_point(node)
+            points[node.name] = _input_point(node, recipe.is_symmetric)
         else:
             low, high = estimate(values[node.name])
-            points[node.name] = range_point(low, high, node.activation, _finest_scale(node, points))
+            finest = _finest_scale(node, points)
+            points[node.name] = range_point(low, high, node.activation, finest, recipe.is_symmetric)
     return align_add_scales(graph, points)
 
 
-def range_point(low: float, high: float, activation: Activation, finest_scale: float = FINEST_SCALE) -> Point:
-    """The point whose 0..255 spans low..high, 0 included; what an activation cannot reach is left out."""
+def range_point(
+    low: float,
+    high: float,
+    activation: Activation,
+    finest_scale: float = FINEST_SCALE,
+    is_symmetric: bool = False,
+) -> Point:
+    """The point whose 0..255 spans low..high, 0 included; what an activation cannot reach is left out.
+
+    is_symmetric  zero in the middle, and 127 steps to the end that is further away
+    """
     if activation != "none":
         low = 0.0
     if activation == "relu6":
         high = min(high, 6.0)
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max((high - low) / 255, finest_scale))
-    while activation == "relu6" and scale * np.float32(255) > 6:
+    steps = 255 - MIDDLE if is_symmetric else 255
+    scale = np.float32(max((max(high, -low) if is_symmetric else high - low) / steps, finest_scale))
+    while activation == "relu6" and scale * np.float32(steps) > 6:
         # ONNX Runtime drops the clip, and fuses the convolution, only if no integer means more than 6.
         scale = np.nextafter(scale, np.float32(0))
+    if is_symmetric:
+        return Point(float(scale), MIDDLE)
     return Point(float(scale), int(np.clip(np.rint(-low / float(scale)), 0, 255)))
 
 
@@ -153,19 +166,22 @@ def _finest_scale(node: Conv | Add | GroupNorm, points: dict[str, Point]) -> flo
     return source * float(weight_scales(node, source).max()) / LARGEST_MULTIPLIER
 
 
-def _input_point(node: Input) -> Point:
+def _input_point(node: Input, is_symmetric: bool) -> Point:
     """Exact where the picture is the quantized input; else the range of all pixel values.
 
     The scale is widened until no pixel value lies on a rounding tie, since runtimes break it differently.
     """
-    if node.uniform:
+    if node.uniform and not is_symmetric:
         return Point(*node.uniform)
+    if node.uniform and node.uniform[1] in (MIDDLE - 1, MIDDLE):
+        # A pixel is a step, none is rounded; with a mean of 127 white alone is a step too dark.
+        return Point(node.uniform[0], MIDDLE)
     pixels = np.arange(256, dtype=np.float32)[:, None]
     normalized = (pixels - np.array(node.mean, np.float32)) / np.array(node.std, np.float32)
     low, high = min(float(normalized.min()), 0.0), max(float(normalized.max()), 0.0)
     scale = (high - low) / 255
     while True:
-        point = range_point(low, low + scale * 255, "none")
+        point = range_point(low, low + scale * 255, "none", is_symmetric=is_symmetric)
         steps = normalized.astype(np.float64) / point.scale
         if (np.abs(steps - np.floor(steps) - 0.5) > TIE_MARGIN).all():
             return point

@@ -46,6 +46,7 @@ _OBJECTS = (
     "points", "weight_scales", "rounded_weights", "bias_corrections", "channel_factors",
     "operating_thresholds",
 )  # fmt: skip
+MIDDLE = 128  # the zero point of symmetric activations: 0 as int8
 SCALE_RANGE = (2.0**-64, 2.0**64)  # scales outside overflow float32 in the runtimes' products
 
 
@@ -226,6 +227,11 @@ def weight_scale_floors(conv: Conv, input_scale: float) -> npt.NDArray[np.float6
     return floors
 
 
+def is_picture(node: Input, point: Point) -> bool:
+    """The picture's own integers are the quantized input: nothing has to be computed."""
+    return node.uniform is not None and point == Point(*node.uniform)
+
+
 def quantized_bounds(activation: Activation, point: Point) -> tuple[int, int]:
     """The smallest and largest q that the activation lets through, within 0..255."""
     if activation == "none":
@@ -251,8 +257,11 @@ def check_record(graph: Graph, record: Record) -> None:
             conv_integers(node, record)
         elif isinstance(node, Selecting):
             _require(point == record.points[node.inputs[0]], f"{node.name} is not quantized as its input is")
-        elif isinstance(node, Input) and node.uniform:
-            _require(point == Point(*node.uniform), f"{node.name} is not quantized as the picture is")
+        elif isinstance(node, Input) and node.uniform and not parse_recipe(record.recipe).is_symmetric:
+            _require(is_picture(node, point), f"{node.name} is not quantized as the picture is")
+    if parse_recipe(record.recipe).is_symmetric:
+        odd = sorted(name for name, point in record.points.items() if point.zero_point != MIDDLE)
+        _require(not odd, f"{odd[:1]} is not symmetric, as its recipe says")
 
 
 def _short(scale: float) -> float:

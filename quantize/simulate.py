@@ -33,7 +33,14 @@ from torch import Tensor
 from fcos_edge.quantize.execute import activate, check_pictures, convolve, normalize, normalize_groups, select
 from fcos_edge.quantize.float_values import float_values, is_computed_in_float
 from fcos_edge.quantize.graph import Add, Conv, Graph, GroupNorm, Input, Node
-from fcos_edge.quantize.record import Int8Array, Record, check_record, conv_integers, quantized_bounds
+from fcos_edge.quantize.record import (
+    Int8Array,
+    Record,
+    check_record,
+    conv_integers,
+    is_picture,
+    quantized_bounds,
+)
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import FloatArray, UInt8Array
 
@@ -142,7 +149,7 @@ class Simulator:
 
     def _input(self, node: Input, pictures: Tensor) -> Tensor:
         point = self.record.points[node.name]
-        if node.uniform:
+        if is_picture(node, point):
             return (pictures.float() - point.zero_point).permute(0, 3, 1, 2).contiguous()
         return self._rounded(node, normalize(node, pictures) / point.scale)
 

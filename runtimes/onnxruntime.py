@@ -26,6 +26,8 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)
 # program, needs: int8 in turns with fp32 took twice its time so, and between the frames of a camera a core
 # was busy doing nothing. The second is for releases that do not know the first.
 LIMITED_SPINNING = {"session.intra_op.spin_duration_us": "500", "session.force_spinning_stop": "1"}
+# On x86 it would compute symmetric int8 activations in float wherever it finds no way to make them uint8.
+INT8_ACTIVATIONS = {"session.qdqisint8allowed": "1"}
 # Above "error" there is only "fatal": what fails arrives as an exception, not as text on the terminal.
 _LOG_FATAL = 4
 
@@ -119,7 +121,7 @@ def _session_options(options: LoadOptions) -> Any:
     session_options.intra_op_num_threads = options.threads
     session_options.inter_op_num_threads = 1
     session_options.log_severity_level = _LOG_FATAL
-    for key, value in LIMITED_SPINNING.items():
+    for key, value in {**LIMITED_SPINNING, **INT8_ACTIVATIONS}.items():
         session_options.add_session_config_entry(key, value)
     if options.is_fast:
         session_options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")

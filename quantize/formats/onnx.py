@@ -27,7 +27,8 @@ from fcos_edge.artifact import DOCUMENT_KEY, ArtifactInfo, OutputInfo, dump_docu
 from fcos_edge.quantize.float_values import float_values, is_computed_in_float
 from fcos_edge.quantize.formats import PLAIN_OPTIONS, WriteOptions
 from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, GroupNorm, Input, MaxPool, Node, Resize
-from fcos_edge.quantize.record import Point, Record, conv_integers, quantized_bounds
+from fcos_edge.quantize.recipe import parse_recipe
+from fcos_edge.quantize.record import MIDDLE, Point, Record, conv_integers, is_picture, quantized_bounds
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.spec import ModelSpec
 
@@ -105,6 +106,8 @@ class _Builder:
     def __init__(self, graph: Graph, record: Record | None, options: WriteOptions, keeps_terms: bool) -> None:
         self.graph = graph = equalized(graph, record.channel_factors) if record else graph
         self.record = record
+        # With zero points of 0, as who asks for symmetric activations wants them.
+        self.is_signed = record is not None and parse_recipe(record.recipe).is_symmetric
         # A name stands for any size, and is the same one in all shapes.
         self.batch = "batch" if options.batch is None else options.batch
         self.keeps_terms = keeps_terms
@@ -146,14 +149,14 @@ class _Builder:
 
     def picture(self, node: Input) -> str:
         """The normalized picture, NCHW. Where it is the quantized input itself, nothing is computed."""
-        if node.uniform:
+        point = self.record.points[node.name] if self.record else None
+        if node.uniform and (point is None or (is_picture(node, point) and not self.is_signed)):
             pixels = self.dequantized("images", Point(*node.uniform), node.name)
         else:
             pixels = self.emit("Cast", ["images"], f"{node.name}/float", to=TensorProto.FLOAT)
             pixels = self.emit("Sub", [pixels, self.constant(f"{node.name}/mean", _float32(node.mean))])
             pixels = self.emit("Div", [pixels, self.constant(f"{node.name}/std", _float32(node.std))])
-            if self.record:
-                point = self.record.points[node.name]
+            if point:
                 pixels = self.dequantized(self.quantized(pixels, point, node.name), point, node.name)
         return self.emit("Transpose", [pixels], f"{node.name}/nchw", perm=[0, 3, 1, 2])
 
@@ -215,8 +218,12 @@ class _Builder:
     def requantized(self, name: str, total: str, activation: Activation) -> str:
         assert self.record is not None
         point = self.record.points[name]
+        if self.is_signed and self.keeps_terms:
+            total, activation = self.clipped(name, total, activation), "none"
         integers = self.quantized(total, point, name)
         low, high = quantized_bounds(activation, point)
+        if (low, high) != (0, 255) and self.is_signed:
+            return self.clipped_again(name, integers, (low, high), point)
         if (low, high) != (0, 255):
             # On the integers, so that the convolution in front still fuses with its QuantizeLinear.
             bounds = [
@@ -225,6 +232,22 @@ class _Builder:
             ]
             integers = self.emit("Clip", [integers, *bounds], f"{name}/clip")
         return self.dequantized(integers, point, name)
+
+    def clipped_again(self, name: str, integers: str, bounds: tuple[int, int], point: Point) -> str:
+        """The activation between two quantizations with one scale, which changes no integer within bounds.
+
+        In front of the first, no runtime would fuse the convolution; and TensorRT has no Clip on int8.
+        """
+        real = self.dequantized(integers, point, name)
+        if bounds[1] == 255:
+            real = self.emit("Relu", [real], f"{name}/relu")
+        else:
+            low, high = (np.float32(point.scale) * np.float32(q - point.zero_point) for q in bounds)
+            real = self.emit(
+                "Clip", [real, self.constant(f"{name}/low", low), self.constant(f"{name}/high", high)]
+            )
+        integers = self.emit("QuantizeLinear", [real, *self.point(point, name)], f"{name}/clipped")
+        return self.emit("DequantizeLinear", [integers, *self.point(point, name)], f"{name}/activated")
 
     def clipped(self, name: str, total: str, activation: Activation) -> str:
         if activation == "none":
@@ -294,9 +317,10 @@ class _Builder:
         return self.emit("DequantizeLinear", [integers, *self.point(point, name)], f"{name}/value")
 
     def point(self, point: Point, name: str) -> list[str]:
+        zero_point = np.int8(point.zero_point - MIDDLE) if self.is_signed else np.uint8(point.zero_point)
         return [
             self.constant(f"{name}/scale", np.float32(point.scale)),
-            self.constant(f"{name}/zero_point", np.array(point.zero_point, np.uint8)),
+            self.constant(f"{name}/zero_point", zero_point),
         ]
 
     def constant(self, name: str, value: Array | np.float32) -> str:

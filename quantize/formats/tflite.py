@@ -171,21 +171,25 @@ class _Lowering:
 
     def _add_input(self, node: Input) -> None:
         shape = self._shape(node.name)
-        if node.uniform and self._record:
-            point = self._record.points[node.name]
+        point = self._record.points[node.name] if self._record else None
+        # With one scale, a QUANTIZE shifts integers, and nothing is rounded.
+        if point and node.uniform and point.scale == node.uniform[0]:
+            picture = Point(*node.uniform)
             if self._is_uint8:
-                self._picture = self._model.add_tensor("images", shape, np.uint8, _unsigned(point))
+                self._picture = self._model.add_tensor("images", shape, np.uint8, _unsigned(picture))
+            else:
+                self._picture = self._model.add_tensor("images", shape, np.int8, _activation(picture))
+            if self._is_uint8 or point != picture:
                 self._model.add_operator("QUANTIZE", [self._picture], self._add_value(node.name))
             else:
-                self._picture = self._model.add_tensor("images", shape, np.int8, _activation(point))
                 self._values[node.name] = self._picture
             return
         # A scale of 1 makes a DEQUANTIZE of what would be a CAST, which XNNPACK leaves to a slower kernel.
-        scale, zero_point = node.uniform or (1.0, 0)
-        picture = Quantization((scale,), (zero_point,))
-        self._picture = self._model.add_tensor("images", shape, np.uint8, picture)
+        uniform = None if self._record else node.uniform
+        pixels = Point(*uniform) if uniform else Point(1.0, 0)
+        self._picture = self._model.add_tensor("images", shape, np.uint8, _unsigned(pixels))
         value = self._add_value(node.name)
-        if node.uniform:
+        if uniform:
             self._model.add_operator("DEQUANTIZE", [self._picture], value)
         else:
             normalized = self._add_float(f"{node.name}/normalized", node.name) if self._record else value

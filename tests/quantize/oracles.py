@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fcos_edge.quantize.graph import Activation, Add, Conv, GroupNorm, Input, MaxPool, Node, Resize
-from fcos_edge.quantize.record import Point, Record, conv_integers
+from fcos_edge.quantize.record import Point, Record, conv_integers, is_picture
 from fcos_edge.runtime import UInt8Array
 
 Ints = npt.NDArray[np.int64]
@@ -52,7 +52,7 @@ def node_slowly(
 
 
 def _quantize_picture(node: Input, point: Point, picture: UInt8Array) -> Ints:
-    if node.uniform:
+    if is_picture(node, point):
         integers: Ints = picture.transpose(2, 0, 1).astype(np.int64)
         return integers
     pixels = picture.astype(np.float32)

@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fcos_edge.errors import CheckpointError
+from fcos_edge.quantize.calibrate import calibrate_inputs
 from fcos_edge.quantize.execute import DeployNetwork
 from fcos_edge.quantize.float_values import is_computed_in_float
 from fcos_edge.quantize.graph import Activation, Conv, Graph, Input
+from fcos_edge.quantize.recipe import parse_recipe
 from fcos_edge.quantize.record import Point, Record, weight_scales
 from fcos_edge.quantize.simulate import Simulator, dequantize, simulate
 from fcos_edge.runtime import FloatArray
@@ -69,6 +71,14 @@ def assert_equals_oracle(graph: Graph, record: Record) -> None:
 )
 def test_simulator__equals_the_oracle(graph: Graph, float_nodes: tuple[str, ...]) -> None:
     assert_equals_oracle(graph, tiny_record(graph, float_nodes=float_nodes))
+
+
+@pytest.mark.parametrize("mean", [0.0, 127.0, 128.0])
+def test_simulator__symmetric_activations_equal_the_oracle(mean: float) -> None:
+    graph = tiny_graph(5, input_hw=SIZE, mean=(mean,) * 3, std=LITE_STD)
+    record = calibrate_inputs(graph, random_pictures(graph), recipe=parse_recipe("w8c_a8s_minmax"))
+    assert {point.zero_point for point in record.points.values()} == {128}
+    assert_equals_oracle(graph, record)
 
 
 def test_simulator__activation_bounds_hold_for_any_record() -> None:

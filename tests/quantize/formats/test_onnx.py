@@ -19,6 +19,7 @@ from fcos_edge.quantize.formats import onnx as onnx_format
 from fcos_edge.quantize.graph import Conv, Graph
 from fcos_edge.quantize.record import Point, Record
 from fcos_edge.quantize.simulate import dequantize, simulate
+from fcos_edge.runtimes.onnxruntime import INT8_ACTIVATIONS
 from tests.quantize.graphs import random_pictures, tiny_graph, tiny_record, tiny_spec
 
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
@@ -30,6 +31,8 @@ def run_onnx(model: bytes, pictures: npt.NDArray[np.uint8]) -> Outputs:
     """One picture at a time, as the file takes them."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    for key, value in INT8_ACTIVATIONS.items():
+        options.add_session_config_entry(key, value)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     runs = [session.run(names, {"images": picture[None]}) for picture in pictures]

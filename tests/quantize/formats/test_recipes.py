@@ -26,10 +26,14 @@ GRAPHS = {
     "direct": tiny_graph(0),
     "normalized in float": tiny_graph(1, **IMAGENET),
     "dead channels": tiny_graph(2, dead_bias=4.0),
+    "mean 0": tiny_graph(3, mean=(0.0,) * 3, std=(255.0,) * 3),
+    "mean 128": tiny_graph(4, mean=(128.0,) * 3, std=(64.0,) * 3),
 }
 
 
-@pytest.mark.parametrize("recipe", ["w8t_a8t_minmax", "w7c_a8t_minmax", "w7t_a8t_mse"])
+@pytest.mark.parametrize("recipe", [
+    "w8t_a8t_minmax", "w7c_a8t_minmax", "w7t_a8t_mse", "w8c_a8s_minmax", "w7t_a8s_mse",
+])  # fmt: skip
 @pytest.mark.parametrize("name", GRAPHS)
 def test_recipe__all_formats_are_the_simulator(name: str, recipe: str, tmp_path: Path) -> None:
     graph = GRAPHS[name]
@@ -68,3 +72,24 @@ def test_recipe__per_tensor_weights_have_one_scale_in_the_file(
             quantization = details[part]["quantization_parameters"]
             assert len(quantization["scales"]) == (1 if is_scalar else channels)
             assert not is_scalar or quantization["quantized_dimension"] == 0
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_recipe__symmetric_onnx_is_what_tensorrt_takes(name: str) -> None:
+    """int8 with zero points of 0 throughout, activations per tensor, weights along axis 0, no Clip."""
+    graph = GRAPHS[name]
+    record = calibrate_inputs(graph, random_pictures(graph), recipe=parse_recipe("w8c_a8s_minmax"))
+    model = onnx.load_from_string(onnx_format.serialize(graph, record))
+    onnx.checker.check_model(model, full_check=True)
+    constants = {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale, zero_point = (constants[part] for part in node.input[1:])
+            assert zero_point.dtype == (np.int32 if "/bias" in node.name else np.int8), node.name
+            assert not zero_point.any(), node.name
+            assert scale.ndim == 0 or (node.input[0] in constants and node.attribute[0].i == 0), node.name
+        assert node.op_type != "Clip", node.name
+    assert {point.zero_point for point in record.points.values()} == {128}
+    for node in graph.nodes:
+        if isinstance(node, Conv) and node.activation == "relu6":
+            assert np.float32(record.points[node.name].scale) * np.float32(127) <= 6
