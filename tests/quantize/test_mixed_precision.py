@@ -13,8 +13,14 @@ import torch
 from fcos_edge.errors import UsageError
 from fcos_edge.quantize.execute import DeployNetwork
 from fcos_edge.quantize.graph import Add, Conv, Graph
-from fcos_edge.quantize.mixed_precision import choose_float_layers, layer_order, with_float_layers
+from fcos_edge.quantize.mixed_precision import (
+    choose_float_layers,
+    corrected_again,
+    layer_order,
+    with_float_layers,
+)
 from fcos_edge.quantize.record import Record
+from fcos_edge.quantize.refinements import bias_correction
 from fcos_edge.quantize.sensitivity import measure_sensitivity
 from fcos_edge.quantize.simulate import Simulator, dequantize
 from fcos_edge.sensitivity_table import SensitivityRow, SensitivityTable
@@ -162,6 +168,17 @@ def test_spoiled_layer__is_the_one_kept_in_float() -> None:
     chosen = choose_float_layers(graph, record, table, error, 1.1 * unspoiled)
     assert chosen.names == ("block",)
     assert chosen.int8_drop > 2 * unspoiled
+
+
+def test_corrections__are_made_anew_where_the_recipe_has_them() -> None:
+    pictures = random_pictures(GRAPH, 2)
+    kept = with_float_layers(RECORD, ("stem",))
+    assert corrected_again(GRAPH, kept, pictures) is kept
+    stale = {"depthwise": np.full(16, 1000, np.int32), "stem": np.full(8, 1000, np.int32)}
+    record = replace(kept, recipe="w8c_a8t_minmax_bc", bias_corrections=stale)
+    fresh = bias_correction.refine(GRAPH, replace(record, bias_corrections={}), pictures)
+    assert corrected_again(GRAPH, record, pictures).to_dict() == fresh.to_dict()
+    assert "stem" not in fresh.bias_corrections
 
 
 def _logit_error(graph: Graph, record: Record, pictures: np.ndarray) -> float:
