@@ -20,7 +20,7 @@ DOCUMENT_KEY = "fcos_edge.json"
 INFO_VERSION = (1, 0)
 
 Format = Literal["onnx", "openvino", "tflite"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "w8"]
 FORMATS: tuple[str, ...] = get_args(Format)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 

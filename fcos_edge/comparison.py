@@ -123,6 +123,9 @@ class Comparison:
             checks += self._step_checks() if self._is_exact else self._floor_checks(budgets.int8)
             checks += self._branch_checks(budgets.int8)
             checks.append(self._partner_check(budgets.int8))
+        elif self._info.precision == "w8":
+            checks += self._branch_checks(budgets.w8)
+            checks.append(self._partner_check(budgets.w8))
         else:
             budget = budgets.fp32 if self._info.precision == "fp32" else budgets.fp16
             checks += self._output_checks(budget)
@@ -131,6 +134,9 @@ class Comparison:
 
     def outputs_in_words(self) -> str:
         """The raw outputs of `checks` in a few words."""
+        if self._info.precision == "w8":
+            worst = max(c.value for c in self._branch_checks(self._budgets.w8) if c.kind == "at most")
+            return f"{worst:.2g} of {self._budgets.w8.mean_difference:g} to PyTorch"
         if self._info.precision != "int8":
             budget = self._budgets.fp32 if self._info.precision == "fp32" else self._budgets.fp16
             largest = max(c.value for c in self._output_checks(budget) if c.figure == LARGEST)
@@ -223,9 +229,9 @@ class Comparison:
                 for parts in zip(*pairs, strict=True)
             )
             # What varies by less than one step, as in a network that is hardly trained, int8 cannot follow.
-            step = float(np.mean([self._scales[name] for name in names]))
+            step = float(np.mean([self._scales.get(name, 0.0) for name in names]))
             spread = float(reference.std())
-            mean = float(np.abs(found - reference).mean()) / max(spread, step)
+            mean = float(np.abs(found - reference).mean()) / (max(spread, step) or 1.0)
             figure = "mean difference to PyTorch / its standard deviation"
             yield Check(branch, figure, mean, budget.mean_difference)
             if spread > step:
@@ -249,14 +255,14 @@ class Comparison:
         """PyTorch's detections of each picture, then the artifact's."""
         budgets = self._budgets
         float_budget = budgets.fp32 if self._info.precision == "fp32" else budgets.fp16
-        is_int8 = self._info.precision == "int8"
-        margin = budgets.int8.threshold_margin if is_int8 else float_budget.threshold_margin
+        rounded = {"int8": budgets.int8, "w8": budgets.w8}.get(self._info.precision)
+        margin = (rounded or float_budget).threshold_margin
         for golden, run in self._runs:
             sides = {"PyTorch's": golden.candidates, "its": run.detections}
             for (side, asking), others in zip(sides.items(), reversed(sides.values()), strict=True):
                 certain = asking.filtered([t + margin for t in self._info.operating_thresholds])
-                if is_int8:
-                    iou, ratio = budgets.int8.partner_iou, budgets.int8.partner_score
+                if rounded:
+                    iou, ratio = rounded.partner_iou, rounded.partner_score
                     possible = partner_pairs(certain, others, iou=iou, score_ratio=ratio)
                 else:
                     iou, score = float_budget.iou, float_budget.score

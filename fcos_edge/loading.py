@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 # The runtime may choose the precision that it computes floats in; not the precision of a file.
 FAST = "fast"
-# Where nothing is said. fp16 files are smaller, not faster, and less exact: last.
-_PRECISION_ORDER = ("int8", "fp32", "fp16")
+# Where nothing is said. fp16 and w8 files are smaller, not faster, and less exact: last.
+_PRECISION_ORDER = ("int8", "fp32", "fp16", "w8")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def load(
     """A detector from a bundle's folder, or from one .onnx, .xml or .tflite file.
 
     runtime    `onnxruntime`, `openvino` or `tflite`; by default what suits this computer
-    precision  `int8`, `fp32` or `fp16`: which file of a bundle; `fast`: the runtime may compute in a
+    precision  `int8`, `fp32`, `fp16` or `w8`: which file of a bundle; `fast`: the runtime may compute in a
                narrower float than float32
     device     in the runtime's words: OpenVINO's `GPU`, ONNX Runtime's `CUDA`, a TFLite delegate's path
     threads    by default as many as this process may use

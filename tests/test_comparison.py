@@ -182,14 +182,15 @@ def relabel(detections: Detections) -> Detections:
 
 
 @pytest.mark.parametrize(
-    ("precision", "is_exact"), [("fp32", False), ("fp16", False), ("int8", True), ("int8", False)]
+    ("precision", "is_exact"),
+    [("fp32", False), ("fp16", False), ("w8", False), ("int8", True), ("int8", False)],
 )
 def test_checks__perfect_run_passes(precision: Precision, is_exact: bool) -> None:
     checks = compare(precision, is_exact=is_exact)
     assert failures(checks) == []
     about = {check.what for check in checks}
     assert {"first.png", "second.png"} <= about  # the letterbox, in every precision
-    assert ({"ltrb", "detections"} if precision == "int8" else set(SPEC.output_names)) <= about
+    assert ({"ltrb", "detections"} if precision in ("int8", "w8") else set(SPEC.output_names)) <= about
     assert any("in steps" in check.figure for check in checks) == is_exact
 
 
@@ -210,6 +211,8 @@ def test_checks__perfect_run_passes(precision: Precision, is_exact: bool) -> Non
         # Another runtime: by the mean of the logits
         ("int8", {}, steps_of_logits(0.625, 2),
          "logits: mean difference to the simulator in one-bit floors is 2.5, allowed at most 2"),
+        ("w8", {}, exchange("logits_p3", "ltrb_p3"), "logits: mean difference to PyTorch"),
+        ("w8", {}, negate_centerness, "centerness: mean difference to PyTorch"),
         ("int8", {}, scale("logits_p3", 1.2), "logits: mean difference to the simulator"),
         ("int8", {}, exchange("logits_p3", "ltrb_p3"), "logits: mean difference to the simulator"),
         # of every branch,

@@ -214,7 +214,7 @@ def test_choose_runtime__onnx_file_where_only_openvino_is_installed(tmp_path: Pa
         ("model", {}, ArtifactError, "expected"),
         ("model.onnx", {"runtime": "tflite"}, ArtifactError, r"not for tflite; expected \.tflite"),
         ("model.onnx", {"runtime": "torch"}, RuntimeUnavailableError, "'torch' is none of onnxruntime, "),
-        ("model.onnx", {"precision": "int4"}, UsageError, "'int4' is none of fp32, fp16, int8, fast"),
+        ("model.onnx", {"precision": "int4"}, UsageError, "'int4' is none of fp32, fp16, int8, w8, fast"),
         ("model.onnx", {"precision": "int8"}, UsageError, "is fp32, not int8"),
         ("model.onnx", {"device": ""}, UsageError, "device is empty"),
         ("model.onnx", {"threads": 0}, UsageError, "threads is 0, expected 1 to "),

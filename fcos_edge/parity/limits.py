@@ -98,8 +98,11 @@ class Limits:
         RawLimits(0.93, 0.25, 0.20, 0.30), RawLimits(0.90, 0.28, 0.25, 0.40), 0.93, 1.33, 0.02
     )
 
+    # Int8 weights alone: no more than all of int8.
+    w8: AgreementLimits = int8
+
     def of(self, precision: str) -> AgreementLimits:
-        """Those of `fp32`, `fp16` or `int8`."""
+        """Those of `fp32`, `fp16`, `w8` or `int8`."""
         limits: AgreementLimits = getattr(self, precision)
         return limits
 

@@ -3,7 +3,8 @@
 Each file has
 
     FORMAT      its name in `ArtifactInfo.format`
-    PRECISIONS  the precisions that it can write
+    PRECISIONS  the precisions that it writes unless told otherwise
+    ON_REQUEST  others that it can write: fp16, and w8: int8 weights, the rest float
     write       the files `model.<precision>.<suffix>` of one precision, with the JSON document inside
 
 and only serializes what the graph and the record say: no writer rounds or rescales anything.
@@ -49,6 +50,7 @@ class FormatWriter(Protocol):
 
     FORMAT: str
     PRECISIONS: tuple[str, ...]
+    ON_REQUEST: tuple[str, ...]
 
     def write(
         self,

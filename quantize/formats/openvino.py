@@ -30,6 +30,7 @@ from fcos_edge.writing import raise_what_stopped_writing
 
 FORMAT = "openvino"
 PRECISIONS = ("fp32", "fp16", "int8")
+ON_REQUEST = ("w8",)
 
 
 def write(
@@ -42,7 +43,7 @@ def write(
     options: WriteOptions = PLAIN_OPTIONS,
 ) -> tuple[Path, ...]:
     """Write `model.<precision>.xml` and `.bin`."""
-    quantization = record_for(precision, PRECISIONS, record)
+    quantization = record_for(precision, PRECISIONS + ON_REQUEST, record)
     info = ArtifactInfo(
         format="openvino",
         precision=cast(Precision, precision),
@@ -52,9 +53,12 @@ def write(
         recipe=quantization.recipe if quantization else "",
         tool_versions={"fcos-edge": __version__, "onnx": onnx.__version__, "openvino": openvino.__version__},
     )
+    weights = "w8" if precision == "w8" else "fp32"  # OpenVINO makes float16 by itself
     # The two steps of `openvino.convert_model`, which also reports to its makers over the network. From
     # memory: a file's path would be recorded in the model.
-    model = shared_core().read_model(serialize(graph, quantization, options=options, keeps_terms=True))
+    model = shared_core().read_model(
+        serialize(graph, quantization, options=options, weights=weights, keeps_terms=True)
+    )
     apply_moc_transformations(model, cf=False)
     model.set_rt_info(dump_document(spec, info), [DOCUMENT_KEY])
     path = folder / f"model.{precision}.xml"

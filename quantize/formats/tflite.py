@@ -34,12 +34,14 @@ from fcos_edge.quantize.graph import Activation, Add, Conv, Graph, GroupNorm, In
 from fcos_edge.quantize.record import Point, Record, conv_integers
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.quantize.tflite_model import FlatModel, Quantization
+from fcos_edge.quantize.weight_only import as_float16, rounded_weights
 from fcos_edge.runtime import FloatArray
 from fcos_edge.spec import ModelSpec
 from fcos_edge.trailer import append_trailer
 
 FORMAT = "tflite"
 PRECISIONS = ("fp32", "fp16", "int8")
+ON_REQUEST = ("w8",)
 
 _TOOLS = ("fcos-edge", "ai-edge-litert", "flatbuffers")
 # Between the record's uint8 and TFLite's int8.
@@ -69,10 +71,9 @@ def write(
     if precision == "int8" and record is None:
         raise ValueError("int8 needs a calibration record")
     record = record if precision == "int8" else None
-    if precision not in PRECISIONS:
-        raise ValueError(f"TFLite is written in {', '.join(PRECISIONS)}, not in {precision}")
-    weight_dtype = np.float16 if precision == "fp16" else np.float32
-    model = _Lowering(graph, record, weight_dtype, options).serialize()
+    if precision not in PRECISIONS + ON_REQUEST:
+        raise ValueError(f"TFLite is written in {', '.join(PRECISIONS + ON_REQUEST)}, not in {precision}")
+    model = _Lowering(graph, record, precision, options).serialize()
     # Between the record's uint8 and the integers of the file's outputs.
     shift = _SHIFT if options.tflite_io == "int8" else 0
     info = ArtifactInfo(
@@ -116,15 +117,13 @@ class _Lowering:
     and in `float_values`, int8 elsewhere.
     """
 
-    def __init__(
-        self, graph: Graph, record: Record | None, weight_dtype: type[np.floating[Any]], options: WriteOptions
-    ) -> None:
+    def __init__(self, graph: Graph, record: Record | None, precision: str, options: WriteOptions) -> None:
         if options.batch is None:
             raise ArtifactError("TFLite files have one batch size; name it, or leave this format out")
         self._model = FlatModel()
         self._graph = graph = equalized(graph, record.channel_factors) if record else graph
         self._record = record
-        self._weight_dtype = weight_dtype
+        self._precision = precision
         self._batch = options.batch
         self._is_uint8 = options.tflite_io == "uint8" and record is not None
         self._floats = float_values(graph, record) if record else frozenset()
@@ -238,7 +237,10 @@ class _Lowering:
         self._add_conv_operator(node, self._values[node.inputs[0]], weight, bias, value)
 
     def _add_float_conv(self, node: Conv, source: int, value: int) -> None:
-        weight = self._add_weights(f"{node.name}/weight", _channels_last(node, node.weight))
+        if self._precision == "w8":
+            weight = self._add_rounded_weights(node)
+        else:
+            weight = self._add_weights(f"{node.name}/weight", _channels_last(node, node.weight))
         bias = self._add_weights(f"{node.name}/bias", node.bias)
         self._add_conv_operator(node, source, weight, bias, value)
 
@@ -400,14 +402,20 @@ class _Lowering:
         return output
 
     def _add_weights(self, name: str, values: FloatArray) -> int:
-        if self._weight_dtype == np.float32:
+        if self._precision != "fp16":
             return self._model.add_constant(name, values.astype(np.float32))
-        largest = float(np.abs(values).max(initial=0.0))
-        if largest > float(np.finfo(np.float16).max):
-            raise ArtifactError(f"{name}: {largest:.3g} is too large for float16; export fp32 or int8")
-        half = self._model.add_constant(f"{name}/fp16", values.astype(np.float16))
+        half = self._model.add_constant(f"{name}/fp16", as_float16(name, values))
         widened = self._model.add_tensor(name, values.shape, np.float32)
         self._model.add_operator("DEQUANTIZE", [half], widened)
+        return widened
+
+    def _add_rounded_weights(self, node: Conv) -> int:
+        integers, scale = rounded_weights(node)
+        name, values = f"{node.name}/weight", _channels_last(node, integers)
+        axis = 3 if _is_depthwise(node) else 0
+        rounded = self._model.add_constant(f"{name}/integers", values, _channels(scale, axis))
+        widened = self._model.add_tensor(name, values.shape, np.float32)
+        self._model.add_operator("DEQUANTIZE", [rounded], widened)
         return widened
 
     def _shape(self, node: str) -> tuple[int, int, int, int]:

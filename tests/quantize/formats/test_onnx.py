@@ -173,7 +173,7 @@ def test_write__carries_spec_and_info(precision: str, tmp_path: Path) -> None:
     assert info.record_sha256 == (record.sha256 if precision == "int8" else "")
 
 
-@pytest.mark.parametrize(("precision", "record"), [("int8", None), ("fp16", None)])
+@pytest.mark.parametrize(("precision", "record"), [("int8", None), ("int4", None)])
 def test_write__refuses_what_it_cannot_write(precision: str, record: None, tmp_path: Path) -> None:
     graph = GRAPHS["square"]
     with pytest.raises(ValueError, match="int8"):
