@@ -22,13 +22,14 @@ from fcos_edge.quantize.graph import Conv, Graph
 from fcos_edge.quantize.mixed_precision import choose_float_layers, with_float_layers
 from fcos_edge.quantize.recipe import DEFAULT_RECIPE, Recipe, parse_recipe
 from fcos_edge.quantize.record import Record, weight_scales
-from fcos_edge.quantize.sensitivity import measure_sensitivity
+from fcos_edge.quantize.sensitivity import affordable_pictures, measure_sensitivity
 from fcos_edge.quantize.simulated_runtime import SimulatedRuntime
 from fcos_edge.quantize.spread import ENOUGH_PICTURES, measure_spread
 from fcos_edge.quantize.thresholds import thresholds_of_count, thresholds_of_precision
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.sensitivity_table import SensitivityTable
 from fcos_edge.sources import spread
+from fcos_edge.spec import ModelSpec
 from fcos_edge.train.checkpoint import Checkpoint
 from fcos_edge.train.evaluation.coco_matches import match_split
 from fcos_edge.train.evaluation.evaluate import LabelledSplit
@@ -84,9 +85,8 @@ def decide_int8(
     if labelled is not None and not options.allows_overlap:
         require_apart(labelled, digests)
     record = calibrated_record(graph, inputs, digests, options.recipe or DEFAULT_RECIPE, say)
-    say("measuring each layer's harm")
-    table = measure_sensitivity(graph, record, inputs, checkpoint.spec)
-    if options.max_drop is not None and labelled is not None:
+    table = _measured_harm(graph, record, inputs, checkpoint.spec, options.max_drop is not None, say)
+    if options.max_drop is not None and labelled is not None and table is not None:
         drop = AccuracyDrop(checkpoint, graph, labelled, options.metric)
         chosen = choose_float_layers(graph, record, table, drop, options.max_drop)
         record = with_float_layers(record, chosen.names)
@@ -111,6 +111,18 @@ def calibrated_record(
         found = f"; {spread}" if spread else ""
         say(f"warning: {len(inputs)} pictures are few, {ENOUGH_PICTURES} or more are better{found}")
     return record
+
+
+def _measured_harm(
+    graph: Graph, record: Record, inputs: UInt8Array, spec: ModelSpec, is_needed: bool, say: Say
+) -> SensitivityTable | None:
+    """Each layer's harm; None where the network is too large to measure it for nothing but the table."""
+    pictures = max(affordable_pictures(graph), int(is_needed))
+    if not pictures:
+        say("each layer's harm is not measured: it would take long in a network of this size")
+        return None
+    say("measuring each layer's harm")
+    return measure_sensitivity(graph, record, inputs, spec, pictures)
 
 
 def carried_record(checkpoint: Checkpoint, graph: Graph, recipe: Recipe | None) -> Record:
@@ -153,8 +165,7 @@ def calibrated_checkpoint(
     graph = deploy(checkpoint.network, spec.input_hw)
     inputs, digests = letterboxed(pictures, spec)
     record = calibrated_record(graph, inputs, digests, recipe, say)
-    say("measuring each layer's harm")
-    table = measure_sensitivity(graph, record, inputs, spec)
+    table = _measured_harm(graph, record, inputs, spec, False, say)
     say("choosing thresholds for int8")
     runtimes = (TorchRuntime(checkpoint.network, spec), SimulatedRuntime(graph, record, spec))
     images = spread(pictures, SIMULATED_PICTURES)
@@ -166,7 +177,7 @@ def calibrated_checkpoint(
     )
     chosen = thresholds_of_count(reference, found, thresholds, spec.candidate_threshold)
     record = replace(record, operating_thresholds=dict.fromkeys(format_names(), chosen))
-    return replace(checkpoint, record=record.to_dict(), sensitivity=table.to_dict())
+    return replace(checkpoint, record=record.to_dict(), sensitivity=table.to_dict() if table else None)
 
 
 def with_thresholds(

@@ -13,7 +13,12 @@ from fcos_edge.quantize.execute import DeployNetwork, activate, convolve
 from fcos_edge.quantize.graph import Add, Conv, Graph, Input
 from fcos_edge.quantize.record import Point, Record, conv_integers, quantized_bounds
 from fcos_edge.quantize.refinements.equalization import equalized
-from fcos_edge.quantize.sensitivity import LEAST_CANDIDATES, measure_sensitivity
+from fcos_edge.quantize.sensitivity import (
+    LEAST_CANDIDATES,
+    PICTURES,
+    affordable_pictures,
+    measure_sensitivity,
+)
 from fcos_edge.runtime import FloatArray, UInt8Array
 from fcos_edge.sensitivity_table import SensitivityRow
 from fcos_edge.spec import ModelSpec
@@ -196,3 +201,11 @@ def test_rows__come_in_the_networks_order_with_their_kind() -> None:
     stem = table.rows[0]
     # 8 kernels of 3 * 3 * 3, stride 2, on 64x64.
     assert (stem.parameters, stem.multiply_adds) == (8 * 27 + 8, 8 * 27 * 32 * 32)
+
+
+def test_affordable_pictures__as_many_as_the_work_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = tiny_graph(0)
+    assert affordable_pictures(graph) == PICTURES
+    for work, wanted in ((1e6, 0), (1e8, PICTURES)):
+        monkeypatch.setattr("fcos_edge.quantize.sensitivity.MOST_WORK", work)
+        assert affordable_pictures(graph) == wanted
