@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from fcos_edge.artifact import Format, Precision
 from fcos_edge.bundle import (
     RECORD_NAME,
@@ -29,6 +31,7 @@ from fcos_edge.quantize.make_golden import golden_license, golden_sources, make_
 from fcos_edge.quantize.make_record import Int8Options, decide_int8, with_thresholds
 from fcos_edge.quantize.model_card import model_card
 from fcos_edge.quantize.placing import check_replaceable, placed_when_done
+from fcos_edge.quantize.saturation import overflowing_layers, what_cpus_for
 from fcos_edge.quantize.sensitivity_plot import write_sensitivity_plot
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.sensitivity_table import write_table
@@ -111,6 +114,11 @@ def export(
         sources = golden_sources()
         golden = make_golden(checkpoint.network, graph, record, spec, thresholds, sources)
         golden = replace(golden, operating_thresholds=thresholds_of)
+        meant_for = ""
+        if record is not None:
+            images = np.concatenate([picture.images for picture in golden.pictures])
+            meant_for = what_cpus_for(overflowing_layers(graph, record, images))
+            say(f"int8 is meant for {meant_for}")
         write_golden(work, golden, sources, golden_license())
         write_manifest(work, Manifest(spec, tuple(artifacts)))
         say("verifying every artifact")
@@ -129,6 +137,6 @@ def export(
             write_table(work / SENSITIVITY_NAME, table)
             write_sensitivity_plot(work / SENSITIVITY_PLOT_NAME, table, spec.name)
         count = len(record.picture_sha256) if record else 0
-        card = model_card(manifest, thresholds, checkpoint.metrics, count, table)
+        card = model_card(manifest, thresholds, checkpoint.metrics, count, table, meant_for)
         (work / "README.md").write_text(card, encoding="utf-8")
     return replace(report, folder=out_dir)

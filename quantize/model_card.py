@@ -22,12 +22,14 @@ def model_card(
     metrics: Mapping[str, Any],
     pictures: int,
     sensitivity: SensitivityTable | None = None,
+    meant_for: str = "",
 ) -> str:
     """Markdown; the same arguments give the same text.
 
     metrics      name -> figures as `Evaluation.to_dict`, or any JSON value
     pictures     how many pictures the int8 ranges come from; 0 without int8
     sensitivity  None where it was not measured
+    meant_for    the CPUs that int8 is meant for, in words
     """
     spec = manifest.spec
     height, width = spec.input_hw
@@ -57,6 +59,8 @@ def model_card(
     ]
     if pictures:
         lines += [f"int8 ranges: {pictures} pictures, named by their hashes in `calibration.json`.", ""]
+    if meant_for:
+        lines += [f"int8 is meant for {meant_for}.", ""]
     if sensitivity is not None:
         lines += _sensitivity(sensitivity)
     if metrics:

@@ -56,8 +56,9 @@ class Recipe:
         return (1 << (self.weight_bits - 1)) - 1
 
 
-# What measures best on the embedded detector without learning anything (docs/int8.md).
-DEFAULT_RECIPE = Recipe(estimator="mse")
+# What measures best on the embedded detector, each with its kind of weight scales (docs/int8.md).
+DEFAULT_RECIPE = Recipe(estimator="mse", refinements=("ws", "bc"))
+PER_TENSOR_RECIPE = Recipe(is_per_channel=False, estimator="mse", refinements=("ada", "bc"))
 
 
 @lru_cache

@@ -23,6 +23,7 @@ P        locations of the output
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,17 @@ def overflowing_layers(
         if count.saturated
     ]
     return tuple(sorted(rows, key=lambda row: (-row.share, row.name)))
+
+
+def what_cpus_for(overflows: Sequence[Overflow]) -> str:
+    """Which CPUs an int8 file is meant for, in words; overflows are what saturated on some pictures."""
+    if not overflows:
+        return "every CPU: no sum of two products overflows int16"
+    worst = overflows[0]
+    return (
+        f"Arm, TFLite and x86 with VNNI; on x86 without it {len(overflows)} convolutions saturate in ONNX"
+        f" Runtime and OpenVINO, worst {worst.name} in {worst.share:.1%} of its sums; --weights-7bit avoids it"
+    )
 
 
 @dataclass

@@ -182,7 +182,7 @@ def _refuse_int8_arguments(args: argparse.Namespace) -> None:
 
 def _recipe(args: argparse.Namespace, checkpoint: Checkpoint) -> Recipe | None:
     """The recipe asked for, or None."""
-    from fcos_edge.quantize.recipe import DEFAULT_RECIPE, parse_recipe
+    from fcos_edge.quantize.recipe import DEFAULT_RECIPE, PER_TENSOR_RECIPE, parse_recipe
 
     changes: dict[str, Any] = {}
     if args.per_tensor:
@@ -200,7 +200,7 @@ def _recipe(args: argparse.Namespace, checkpoint: Checkpoint) -> Recipe | None:
     if not changes:
         return None
     if args.data is not None or checkpoint.record is None:
-        return replace(DEFAULT_RECIPE, **changes)
+        return replace(PER_TENSOR_RECIPE if args.per_tensor else DEFAULT_RECIPE, **changes)
     # Other weights can be had without pictures; what learns from pictures cannot.
     own = parse_recipe(str(checkpoint.record.get("recipe", DEFAULT_RECIPE.name)))
     recipe = replace(own, refinements=(), **changes)

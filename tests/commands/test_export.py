@@ -70,7 +70,7 @@ def test_data__coco_set_calibrates(checkpoint: Path, place: Path, capsys: pytest
     (data / ".thumbnails").mkdir()
     (data / ".thumbnails" / "train0.png").write_bytes(b"hidden, and no picture")
     argv = ["export", str(checkpoint), "--int8", "--formats", "onnx", "--data", str(data)]
-    assert main([*argv, "--out", "all"]) == 0
+    assert main([*argv, "--recipe", "w8c_a8t_mse", "--out", "all"]) == 0
     said = capsys.readouterr().err
     assert "calibrating on 3 of 3 pictures\n" in said
     assert "instances_val.json: no class" in said
@@ -214,6 +214,7 @@ def test_options__reach_the_files(checkpoint: Path, place: Path) -> None:
     spec, info = read_document(Path("u8/model.int8.tflite"))
     assert {output.zero_point is not None and output.zero_point >= 0 for output in info.outputs} == {True}
     assert (info.recipe[:3], info.has_7bit_weights) == ("w7c", True)
+    assert "int8 is meant for every CPU" in Path("u8/README.md").read_text()
     assert main([*argv[:2], "--formats", "onnx,openvino", "--precisions", "fp32", "--batch", "dynamic"]) == 0
     pictures = np.zeros((3, *spec.input_hw, 3), np.uint8)
     for runtime in ("onnxruntime", "openvino"):
@@ -230,7 +231,7 @@ def test_data__with_labels__is_measured_on_and_never_calibrated_on(
     assert "8 of 8 pictures to measure on were calibrated on" in capsys.readouterr().err
     assert not Path("refused").exists()
 
-    options = ["--allow-overlap", "--max-drop", "100", "--metric", "person"]
+    options = ["--recipe", "w8c_a8t_minmax", "--allow-overlap", "--max-drop", "100", "--metric", "person"]
     assert main([*argv, *options, "--out", "forced"]) == 0
     said = capsys.readouterr().err
     assert "0 layers stay in float: " in said
