@@ -19,7 +19,7 @@ from fcos_edge.quantize.calibration_data import require_apart
 from fcos_edge.quantize.deploy import deploy
 from fcos_edge.quantize.formats import FormatWriter, format_names
 from fcos_edge.quantize.graph import Conv, Graph
-from fcos_edge.quantize.mixed_precision import choose_float_layers, with_float_layers
+from fcos_edge.quantize.mixed_precision import choose_float_layers, corrected_again, with_float_layers
 from fcos_edge.quantize.recipe import DEFAULT_RECIPE, Recipe, parse_recipe
 from fcos_edge.quantize.record import Record, weight_scales
 from fcos_edge.quantize.sensitivity import affordable_pictures, measure_sensitivity
@@ -89,11 +89,16 @@ def decide_int8(
     if options.max_drop is not None and labelled is not None and table is not None:
         drop = AccuracyDrop(checkpoint, graph, labelled, options.metric)
         chosen = choose_float_layers(graph, record, table, drop, options.max_drop)
-        record = with_float_layers(record, chosen.names)
+        record, lost = with_float_layers(record, chosen.names), chosen.drop
+        if chosen.names:
+            # Corrections were made for the all-integer network.
+            corrected = corrected_again(graph, record, inputs)
+            if (corrected_drop := drop(corrected)) <= options.max_drop:
+                record, lost = corrected, corrected_drop
         low, high = drop.interval(record) or (float("nan"), float("nan"))
         say(
             f"{len(chosen.names)} layers stay in float: {drop.reference:.2f} points in float32,"
-            f" {chosen.drop:.2f} lost (95 % interval {low:.1f} to {high:.1f})"
+            f" {lost:.2f} lost (95 % interval {low:.1f} to {high:.1f})"
         )
         rows = (replace(row, is_float=row.layer in record.float_nodes) for row in table.rows)
         table = replace(table, rows=tuple(rows))
