@@ -211,6 +211,10 @@ class _Builder:
         if integers.has_one_scale:
             scales = integers.weight_scale[0], integers.bias_scale[0]
         weight = self.dequantized_constant(f"{node.name}/weight", integers.weight, scales[0])
+        if self.is_signed and not self.keeps_terms:
+            # TensorRT dequantizes no int32; ONNX Runtime finds the integers again.
+            real = (integers.bias.astype(np.float64) * integers.bias_scale).astype(np.float32)
+            return weight, self.constant(f"{node.name}/bias", real)
         bias = self.dequantized_constant(f"{node.name}/bias", integers.bias, scales[1])
         return weight, bias
 
