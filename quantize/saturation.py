@@ -87,7 +87,7 @@ def what_cpus_for(overflows: Sequence[Overflow]) -> str:
     worst = overflows[0]
     return (
         f"Arm, TFLite and x86 with VNNI; on x86 without it {len(overflows)} convolutions saturate in ONNX"
-        f" Runtime and OpenVINO, worst {worst.name} in {worst.share:.1%} of its sums; --weights-7bit avoids it"
+        f" Runtime and OpenVINO, worst {worst.name} in {worst.share:.1%} of its sums: --weights-7bit"
     )
 
 
