@@ -238,3 +238,23 @@ def test_ablations__trains_and_measures_each_row(repo_root: Path, tmp_path: Path
 def test_assign_speed__all_ways_give_the_same(repo_root: Path, tmp_path: Path) -> None:
     _, document = _run(repo_root, tmp_path / "x.json", "assign_speed", "--pictures", 1, "--rounds", 1)
     assert {"naive, all", "fcos, all", "fcos, targets", "atss, all"} <= set(document["figures"])
+
+
+def test_int8_cost__compares_every_bundle_with_the_first(
+    repo_root: Path, bundle: Path, tmp_path: Path
+) -> None:
+    _, document = _run(
+        repo_root,
+        tmp_path / "x.json",
+        "int8_cost",
+        bundle,
+        bundle,
+        "--limits",
+        9,
+        "--rounds",
+        2,
+        "--calls",
+        2,
+    )
+    assert [target["limit"] for target in document["targets"]] == [9.0] * 3
+    assert len(document["figures"]) == 3
