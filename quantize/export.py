@@ -26,7 +26,7 @@ from fcos_edge.bundle import (
 from fcos_edge.errors import UsageError
 from fcos_edge.golden import REFERENCE, write_golden
 from fcos_edge.quantize.deploy import deploy
-from fcos_edge.quantize.formats import PLAIN_OPTIONS, WriteOptions, load_writer
+from fcos_edge.quantize.formats import PLAIN_OPTIONS, FormatWriter, WriteOptions, load_writer
 from fcos_edge.quantize.make_golden import golden_license, golden_sources, make_golden
 from fcos_edge.quantize.make_record import Int8Options, decide_int8, with_thresholds
 from fcos_edge.quantize.model_card import model_card
@@ -38,8 +38,6 @@ from fcos_edge.sensitivity_table import write_table
 from fcos_edge.train.checkpoint import Checkpoint
 from fcos_edge.train.evaluation.evaluate import LabelledSplit
 from fcos_edge.verify import VerifyReport, verify_bundle
-
-USUAL_PRECISIONS = ("fp32", "fp16")
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,11 @@ class ExportOptions:
     precisions: tuple[str, ...] | None = None
     write: WriteOptions = PLAIN_OPTIONS
 
-    def wants(self, precision: str) -> bool:
+    def chosen(self, writer: FormatWriter) -> tuple[str, ...]:
+        """The precisions of the files that a format gets."""
         if self.precisions is None:
-            return precision in USUAL_PRECISIONS or (precision == "int8" and self.int8 is not None)
-        return precision in self.precisions
+            return tuple(p for p in writer.PRECISIONS if p != "int8" or self.int8 is not None)
+        return tuple(p for p in (*writer.PRECISIONS, *writer.ON_REQUEST) if p in self.precisions)
 
 
 def export(
@@ -81,7 +80,7 @@ def export(
     is not the PyTorch model: then nothing is written.
     """
     writers = [load_writer(name) for name in options.formats]
-    if not any(options.wants(precision) for writer in writers for precision in writer.PRECISIONS):
+    if not any(map(options.chosen, writers)):
         formats, precisions = ",".join(options.formats), ",".join(options.precisions or ())
         raise UsageError(f"--precisions {precisions}: no file of {formats} has any of them; name others")
     check_replaceable(out_dir)
@@ -98,7 +97,7 @@ def export(
         artifacts = []
         thresholds_of = {REFERENCE: thresholds}
         for writer in writers:
-            for precision in filter(options.wants, writer.PRECISIONS):
+            for precision in options.chosen(writer):
                 say(f"writing {writer.FORMAT} {precision}")
                 own = thresholds
                 if record is not None and precision == "int8":

@@ -216,6 +216,11 @@ def test_options__reach_the_files(checkpoint: Path, place: Path) -> None:
     assert (info.recipe[:3], info.has_7bit_weights) == ("w7c", True)
     assert "int8 is meant for every CPU" in Path("u8/README.md").read_text()
     assert main([*argv[:2], "--formats", "onnx,openvino", "--precisions", "fp32", "--batch", "dynamic"]) == 0
+    # Every precision that is written on request verifies, too.
+    assert main([*argv[:2], "--precisions", "fp16,w8", "--out", "more"]) == 0
+    assert {path.name for path in Path("more").glob("model.*")} >= {
+        "model.fp16.onnx", "model.w8.onnx", "model.w8.xml", "model.w8.tflite"
+    }  # fmt: skip
     pictures = np.zeros((3, *spec.input_hw, 3), np.uint8)
     for runtime in ("onnxruntime", "openvino"):
         with fcos_edge.load(spec.name, runtime=runtime) as detector:
