@@ -17,7 +17,7 @@ from fcos_edge.quantize.accuracy_drop import AccuracyDrop
 from fcos_edge.quantize.calibrate import calibrate_inputs, letterboxed
 from fcos_edge.quantize.calibration_data import require_apart
 from fcos_edge.quantize.deploy import deploy
-from fcos_edge.quantize.formats import FormatWriter, format_names
+from fcos_edge.quantize.formats import FormatWriter, format_names, load_writer
 from fcos_edge.quantize.graph import Conv, Graph
 from fcos_edge.quantize.mixed_precision import choose_float_layers, corrected_again, with_float_layers
 from fcos_edge.quantize.recipe import DEFAULT_RECIPE, Recipe, parse_recipe
@@ -162,18 +162,34 @@ def calibrated_checkpoint(
 ) -> Checkpoint:
     """The checkpoint with a record, so that exporting it needs no pictures.
 
-    Thresholds are those of the integer simulator, for all formats: no runtime is needed here.
+    Thresholds are those of the files in their runtimes, or where these are not installed (training needs
+    none) the integer simulator's.
 
     pictures  (h, w, 3) uint8 BGR
     """
-    spec, thresholds = checkpoint.spec, checkpoint.operating_thresholds
+    spec = checkpoint.spec
     graph = deploy(checkpoint.network, spec.input_hw)
     inputs, digests = letterboxed(pictures, spec)
     record = calibrated_record(graph, inputs, digests, recipe, say)
     table = _measured_harm(graph, record, inputs, spec, False, say)
     say("choosing thresholds for int8")
-    runtimes = (TorchRuntime(checkpoint.network, spec), SimulatedRuntime(graph, record, spec))
+    try:
+        writers = [load_writer(name) for name in format_names()]
+    except UsageError:
+        record = _simulated_thresholds(record, checkpoint, graph, pictures)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            record = with_thresholds(record, checkpoint, graph, writers, pictures, None, Path(folder))
+    return replace(checkpoint, record=record.to_dict(), sensitivity=table and table.to_dict())
+
+
+def _simulated_thresholds(
+    record: Record, checkpoint: Checkpoint, graph: Graph, pictures: Sequence[UInt8Array]
+) -> Record:
+    """Thresholds of the integer simulator, for all formats, on some of the pictures."""
+    spec, thresholds = checkpoint.spec, checkpoint.operating_thresholds
     images = spread(pictures, SIMULATED_PICTURES)
+    runtimes = (TorchRuntime(checkpoint.network, spec), SimulatedRuntime(graph, record, spec))
     reference, found = (
         [detector.candidates(image) for image in track(images, what, len(images))]
         for detector, what in zip(
@@ -181,8 +197,7 @@ def calibrated_checkpoint(
         )
     )
     chosen = thresholds_of_count(reference, found, thresholds, spec.candidate_threshold)
-    record = replace(record, operating_thresholds=dict.fromkeys(format_names(), chosen))
-    return replace(checkpoint, record=record.to_dict(), sensitivity=table.to_dict() if table else None)
+    return replace(record, operating_thresholds=dict.fromkeys(format_names(), chosen))
 
 
 def with_thresholds(

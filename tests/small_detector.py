@@ -23,7 +23,9 @@ def small_detector() -> Checkpoint:
     record = calibrate(deploy(checkpoint.network, INPUT_HW), pictures, spec)
     # So few pixels give low scores.
     thresholds = (0.35,) * len(spec.classes)
-    return replace(checkpoint, spec=spec, operating_thresholds=thresholds, record=record.to_dict())
+    return replace(
+        checkpoint, spec=spec, operating_thresholds=thresholds, record=record.to_dict(), sensitivity=None
+    )
 
 
 def save_small_detector(path: Path) -> Path:
