@@ -180,7 +180,8 @@ def calibrated_checkpoint(
     else:
         with tempfile.TemporaryDirectory() as folder:
             record = with_thresholds(record, checkpoint, graph, writers, pictures, None, Path(folder))
-    return replace(checkpoint, record=record.to_dict(), sensitivity=table and table.to_dict())
+    harm = None if table is None else table.to_dict()
+    return replace(checkpoint, record=record.to_dict(), sensitivity=harm)
 
 
 def _simulated_thresholds(
