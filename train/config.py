@@ -21,6 +21,8 @@ class NetworkConfig:
     centerness_on      the tower that the center-ness branch stands on: "box" or "class"
     quality_from       the center-ness map is the "branch"'s, or computed from the predicted "distances" (an
                        ablation of the paper: it has no place in an exported file)
+    activation         of the backbone: its "own", or "relu" where that is ReLU6 (`quantize/refinements/
+                       equalization.py` needs it); weights fit both
     distance           activation of the distances, "relu" or "exp"
     distance_unit      "stride" (normalized targets) or input "pixel"
     mean, std          per RGB channel, of pixels 0..255; those that the backbone was trained with
@@ -35,6 +37,7 @@ class NetworkConfig:
     extra_levels_from: Literal["p5", "c5"] = "p5"
     centerness_on: Literal["box", "class"] = "box"
     quality_from: Literal["branch", "distances"] = "branch"
+    activation: Literal["own", "relu"] = "own"
     distance: Literal["relu", "exp"] = "relu"
     distance_unit: Literal["stride", "pixel"] = "stride"
     strides: tuple[int, ...] = (8, 16, 32, 64, 128)
@@ -89,6 +92,7 @@ _NETWORK_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "extra_levels_from": _one_of("p5", "c5"),
     "centerness_on": _one_of("box", "class"),
     "quality_from": _one_of("branch", "distances"),
+    "activation": _one_of("own", "relu"),
     "distance": _one_of("relu", "exp"),
     "distance_unit": _one_of("stride", "pixel"),
     "strides": (

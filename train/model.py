@@ -25,9 +25,20 @@ class Fcos(nn.Module):
         super().__init__()
         self.normalize = Normalize(config.mean, config.std)
         self.backbone = build_backbone(config.backbone, pretrained=pretrained, weights_path=weights_path)
+        if config.activation == "relu":
+            replace_relu6(self.backbone)
         self.fpn = Fpn(self.backbone.channels, config)
         self.head = FcosHead(config)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps: dict[str, Tensor] = self.head(self.fpn(self.backbone(self.normalize(images))))
         return maps
+
+
+def replace_relu6(module: nn.Module) -> None:
+    """Put a ReLU in the place of every ReLU6 inside `module`."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.ReLU6):
+            setattr(module, name, nn.ReLU(child.inplace))
+        else:
+            replace_relu6(child)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from fcos_edge.errors import UsageError
 from fcos_edge.spec import ModelSpec
@@ -190,3 +191,17 @@ def test_fcos__plain_shape_is_the_papers() -> None:
 def test_fcos__groups_that_do_not_divide() -> None:
     with pytest.raises(UsageError, match=r"fpn_channels is 80, .*32 groups; give a multiple of 32"):
         Fcos(NetworkConfig(2, fpn_channels=80, head_norm="group"))
+
+
+def test_fcos__relu_for_relu6_takes_the_same_weights() -> None:
+    config = replace(SMALL, strides=(8, 16, 32))
+    first, second = Fcos(config).eval(), Fcos(replace(config, activation="relu")).eval()
+    second.load_state_dict(first.state_dict())
+    assert any(isinstance(module, nn.ReLU6) for module in first.modules())
+    assert not any(isinstance(module, nn.ReLU6) for module in second.modules())
+    pictures = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        small, large = ([n(p)["logits_p3"] for n in (first, second)] for p in (pictures, pictures * 1e3))
+    # No value reaches 6, so both are one network; then all do.
+    assert torch.equal(*small)
+    assert not torch.allclose(*large)
