@@ -164,7 +164,7 @@ class _Folder:
             nodes.append(node)
         outputs = {output: names[id(draft)] for output, draft in self.outputs.items()}
         shapes = {names[id(draft)]: draft.shape for draft in self.drafts}
-        origins = {names[id(d)]: d.origin for d in self.drafts if isinstance(d.node, Conv)}
+        origins = {names[id(d)]: d.origin for d in self.drafts if isinstance(d.node, Conv | GroupNorm)}
         return Graph(tuple(nodes), outputs, self.input_hw, shapes, origins)
 
     def _names(self) -> dict[int, str]:
@@ -306,7 +306,8 @@ class _Folder:
         node = GroupNorm(
             "", (), gamma.astype(np.float32), beta.astype(np.float32), module.num_groups, module.eps, "none"
         )
-        return self._append(_Draft(node, source.shape, (source,), str(step.target)))
+        path = str(step.target)
+        return self._append(_Draft(node, source.shape, (source,), path, origin=(path,)))
 
     def _nothing(self, step: fx.Node, module: nn.Module) -> _Draft:
         source = self._source(step)

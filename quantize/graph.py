@@ -129,9 +129,9 @@ class Graph:
     outputs    output name (`logits_p3`, ...) -> name of the node that makes it
     input_hw   pixels
     shapes     node name -> (channels, height, width) of its output
-    origins    convolution name -> paths of the modules that it was folded from: the convolution's, then
-               those of the normalizations and scales after it, in order; without a convolution's where
-               the node only carries an activation
+    origins    name of a node with weights -> paths of the modules that they are from: the convolution's,
+               then those of the normalizations and scales that were folded in, in order; none where a
+               convolution only carries an activation
     """
 
     nodes: tuple[Node, ...]
