@@ -14,7 +14,7 @@ import torch
 
 from fcos_edge.calibration_pictures import picture_sha256
 from fcos_edge.console import track
-from fcos_edge.errors import CheckpointError, DataError, SpecError
+from fcos_edge.errors import CheckpointError, DataError, SpecError, UsageError
 from fcos_edge.image import as_image_bgr
 from fcos_edge.letterbox import Letterbox
 from fcos_edge.quantize.add_scales import align_add_scales
@@ -25,7 +25,7 @@ from fcos_edge.quantize.recipe import Recipe
 from fcos_edge.quantize.record import MIDDLE, PLAIN_RECIPE, Point, Record, weight_scales
 from fcos_edge.quantize.refinements import find_refinement
 from fcos_edge.quantize.refinements.equalization import equalized
-from fcos_edge.runtime import UInt8Array
+from fcos_edge.runtime import FloatArray, UInt8Array
 from fcos_edge.spec import ModelSpec
 
 LARGEST_MULTIPLIER = 128  # output steps per step of a sum; XNNPACK refuses 256 and more
@@ -62,6 +62,10 @@ def calibrate_inputs(
     float_nodes: tuple[str, ...] = (),
 ) -> Record:
     """The same from letterboxed pictures, (N, H, W, 3) uint8 RGB, and the digests of their sources."""
+    if "qat" in recipe.refinements:
+        raise UsageError(
+            f"recipe {recipe.name} is made with its weights; run fcos-edge train --qat CHECKPOINT"
+        )
     factors = find_refinement("cle").channel_factors(graph) if "cle" in recipe.refinements else {}
     folded = equalized(graph, factors)
     values = _observe(folded, inputs, needs_counts=recipe.estimator in NEED_COUNTS)
@@ -125,7 +129,7 @@ def choose_points(graph: Graph, values: Mapping[str, Values], recipe: Recipe) ->
             points[node.name] = _input_point(node, recipe.is_symmetric)
         else:
             low, high = estimate(values[node.name])
-            finest = _finest_scale(node, points)
+            finest = finest_scale(node, points)
             points[node.name] = range_point(low, high, node.activation, finest, recipe.is_symmetric)
     return align_add_scales(graph, points)
 
@@ -156,14 +160,17 @@ def range_point(
     return Point(float(scale), int(np.clip(np.rint(-low / float(scale)), 0, 255)))
 
 
-def _finest_scale(node: Conv | Add | GroupNorm, points: dict[str, Point]) -> float:
+def finest_scale(
+    node: Conv | Add | GroupNorm, points: Mapping[str, Point], scales: FloatArray | None = None
+) -> float:
     """Where a map was zero on all pictures, its steps would be finer than any runtime can scale to."""
     if isinstance(node, Add):
         return max(points[name].scale for name in node.inputs) / LARGEST_MULTIPLIER
     if isinstance(node, GroupNorm):
         return FINEST_SCALE  # floats are quantized, not scaled
     source = points[node.inputs[0]].scale
-    return source * float(weight_scales(node, source).max()) / LARGEST_MULTIPLIER
+    largest = (weight_scales(node, source) if scales is None else scales).max()
+    return source * float(largest) / LARGEST_MULTIPLIER
 
 
 def _input_point(node: Input, is_symmetric: bool) -> Point:

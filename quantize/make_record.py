@@ -66,7 +66,8 @@ def decide_int8(
 ) -> tuple[Record, SensitivityTable | None]:
     """The record, and each layer's harm where that is known.
 
-    pictures  to calibrate on, (h, w, 3) uint8 BGR; None takes the checkpoint's record
+    pictures  to calibrate on, (h, w, 3) uint8 BGR; None takes the checkpoint's record, and so do weights that
+              were trained for it
     labelled  to measure on
 
     Raises UsageError where what is asked for needs pictures or labels, DataError where a picture to measure
@@ -84,7 +85,11 @@ def decide_int8(
     inputs, digests = letterboxed(pictures, checkpoint.spec)
     if labelled is not None and not options.allows_overlap:
         require_apart(labelled, digests)
-    record = calibrated_record(graph, inputs, digests, options.recipe or DEFAULT_RECIPE, say)
+    record = trained_record(checkpoint, options.recipe)
+    if record is None:
+        record = calibrated_record(graph, inputs, digests, options.recipe or DEFAULT_RECIPE, say)
+    else:
+        say(f"int8 by {record.recipe}, as the checkpoint was trained: its scales stay")
     table = _measured_harm(graph, record, inputs, checkpoint.spec, options.max_drop is not None, say)
     if options.max_drop is not None and labelled is not None and table is not None:
         drop = AccuracyDrop(checkpoint, graph, labelled, options.metric)
@@ -128,6 +133,15 @@ def _measured_harm(
         return None
     say("measuring each layer's harm")
     return measure_sensitivity(graph, record, inputs, spec, pictures)
+
+
+def trained_record(checkpoint: Checkpoint, recipe: Recipe | None) -> Record | None:
+    """The checkpoint's record where its weights were trained for it and no other is asked for, else None."""
+    if checkpoint.record is None:
+        return None
+    record = Record.from_dict(dict(checkpoint.record))
+    is_meant = recipe is None or recipe.name == record.recipe
+    return record if is_meant and "qat" in parse_recipe(record.recipe).refinements else None
 
 
 def carried_record(checkpoint: Checkpoint, graph: Graph, recipe: Recipe | None) -> Record:

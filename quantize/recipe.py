@@ -7,6 +7,7 @@ w8c w8t w7c w7t   bits of a weight; its scale per output channel (c) or one per 
 a8t a8s           activations with any zero point (t), or symmetric: zero point 0 as int8 (s)
 minmax ...        how a range is chosen (`quantize/ranges.py`)
 cle ws ada bc     refinements, each a file in `quantize/refinements/`, in the order in which they run
+qat               trained so (`quantize/qat.py`): the record belongs to its weights
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ REFINEMENTS = {
     "ws": "weight scales of least squared error",
     "ada": "adaptive rounding of weights",
     "bc": "bias correction",
+    "qat": "quantization-aware training",
 }
 _WEIGHTS = {"w8c": (8, True), "w8t": (8, False), "w7c": (7, True), "w7t": (7, False)}
 _ACTIVATIONS = {"a8t": False, "a8s": True}

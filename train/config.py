@@ -283,6 +283,22 @@ class TrainConfig:
         return cls(**{**_with_tuples(document), **parts})
 
 
+@dataclass(frozen=True)
+class QatConfig:
+    """Quantization-aware training: what it begins with, and how.
+
+    checkpoint  its file
+    sha256      of that file, hexadecimal
+    recipe      of the record that comes out (`quantize/recipe.py`)
+    ranges      scales are "learned" as weights are, or stay as "observed" in calibration
+    """
+
+    checkpoint: str
+    sha256: str
+    recipe: str
+    ranges: Literal["learned", "observed"] = "learned"
+
+
 def _with_tuples(document: Mapping[str, Any]) -> dict[str, Any]:
     """JSON's lists as the tuples that they were."""
 

@@ -95,14 +95,14 @@ def read_data(run: Run, processes: Processes, say: Callable[[str], None]) -> Tra
     return processes.share(TrainingData(training, held_out, described[: len(sets)]))
 
 
-def make_network(run: Run, data: TrainingData, processes: Processes) -> Fcos:
-    """The network before training.
-
-    Raises UsageError or CheckpointError for weights that cannot be had, and for a run that could not take
-    its first step: nothing has been written yet.
-    """
+def check_first_step(run: Run, data: TrainingData, processes: Processes) -> None:
+    """Raise UsageError for a run that could not take its first step: nothing has been written yet."""
     find_method(run.config.assign.method)
     BatchSchedule(data.training, run.config, 0, 0, processes.rank, processes.world)
+
+
+def make_network(run: Run, processes: Processes) -> Fcos:
+    """The network before training. Raises UsageError or CheckpointError for weights that cannot be had."""
     torch.manual_seed(run.config.seed)
     path = None if run.weights is None or run.weights == NO_WEIGHTS else Path(run.weights)
     return Fcos(run.config.network, pretrained=run.weights != NO_WEIGHTS, weights_path=path).to(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 
+from fcos_edge.errors import UsageError
 from fcos_edge.train.backbones import efficientnet_lite, find_backbone, resnet
 from fcos_edge.train.config import (
     FLIP_ONLY,
@@ -175,6 +176,15 @@ PAPER = {
 PRESETS: dict[str, TrainConfig] = {
     **LITES, "street8-lite0-320": STREET8_LITE0_320, "coco80-lite0": COCO80_LITE0, **PAPER, "smoke": SMOKE,
 }  # fmt: skip
+
+
+def find_preset(name: str) -> TrainConfig:
+    """The preset called `name`. Raises UsageError where there is none."""
+    if name not in PRESETS:
+        raise UsageError(f"preset {name!r} is not known; choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
 STREET8 = ("person", "bicycle", "car", "motorcycle", "bus", "cat", "dog", "horse")
 # Where nobody names the classes: those that both sets of the embedded default label fully.
 PRESET_CLASSES = {"street8-lite0-320": STREET8}

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fcos_edge import __version__
 from fcos_edge.errors import CheckpointError, UsageError
 from fcos_edge.spec import ModelSpec
-from fcos_edge.train.config import TrainConfig
+from fcos_edge.train.config import QatConfig, TrainConfig
 from fcos_edge.train.state import STATE_FILE
 from fcos_edge.train.tracking import BOARD_FOLDER, METRICS_FILE
 from fcos_edge.writing import naming
 
 RUN_FILE = "run.json"
+RECORD_FILE = "record.json"  # of quantization-aware training: what it begins with
 NO_WEIGHTS = "none"
 MOST_HELD_OUT = 200
 
@@ -34,6 +35,7 @@ class Run:
     weights     file of the backbone's ImageNet weights; None: the installed ones; NO_WEIGHTS: random numbers
     held_out    pictures that do not train; None: a tenth, at most 200
     exclude     kinds of findings of the data check that are left out, not refused
+    qat         of quantization-aware training, which begins with a checkpoint instead of `weights`
     """
 
     name: str
@@ -43,6 +45,7 @@ class Run:
     weights: str | None = None
     held_out: int | None = None
     exclude: tuple[str, ...] = ()
+    qat: QatConfig | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -67,6 +70,7 @@ class Run:
             "data": [str(path.resolve()) for path in self.data],
             "config": self.config.to_dict(), "weights": self.weights, "held_out": self.held_out,
             "exclude": list(self.exclude),
+            **({"qat": asdict(self.qat)} if self.qat else {}),
         }  # fmt: skip
 
     @classmethod
@@ -76,6 +80,7 @@ class Run:
             **document, "classes": tuple(document["classes"]), "data": tuple(map(Path, document["data"])),
             "exclude": tuple(document["exclude"]),
             "config": TrainConfig.from_dict(document["config"]),
+            "qat": QatConfig(**document["qat"]) if document.get("qat") else None,
         })  # fmt: skip
 
 
@@ -107,7 +112,7 @@ def claim_folder(run: Run, out_dir: Path) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise UsageError(f"{out_dir}: is a file, expected a folder; {advice}")
     found = {entry.name for entry in out_dir.iterdir()} if out_dir.is_dir() else set()
-    own = {RUN_FILE, STATE_FILE, METRICS_FILE, BOARD_FOLDER, path.name}
+    own = {RUN_FILE, RECORD_FILE, STATE_FILE, METRICS_FILE, BOARD_FOLDER, path.name}
     if foreign := sorted(found - own - {f".{name}.part" for name in own}):
         raise UsageError(f"{out_dir}: holds {foreign[0]}, which is not of this run; {advice}")
     wanted = json.loads(json.dumps(run.to_dict()))

@@ -24,7 +24,7 @@ GIGABYTE = 1 << 30
 # What describes the run; with --resume all of it comes from the run's folder.
 _OF_THE_RUN = (
     "data", "preset", "classes", "hold_out", "epochs", "batch_size", "accumulate", "precision", "compile",
-    "seed", "weights", "set", "exclude",
+    "seed", "weights", "set", "exclude", "qat", "recipe", "ranges",
 )  # fmt: skip
 
 
@@ -40,6 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --out; no other argument is needed"
     )
+    parser.add_argument(
+        "--qat", metavar="CHECKPOINT", type=Path,
+        help="quantization-aware training: go on with this checkpoint for a short while, as int8 computes it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recipe", metavar="R",
+        help="with --qat: of int8, as w8t_a8t_mse (default: the checkpoint's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ranges", choices=("learned", "observed"),
+        help="with --qat: scales that train, or those of the calibration pictures (default: learned)",
+    )  # fmt: skip
     parser.add_argument("--preset", metavar="P", help=f"what to train (default: {DEFAULT_PRESET})")
     parser.add_argument(
         "--classes", metavar="A,B", type=different_names,
@@ -108,7 +120,13 @@ def run(args: argparse.Namespace) -> int:
     from fcos_edge.threads import checked_threads, default_threads
     from fcos_edge.train.checkpoint import save_checkpoint
     from fcos_edge.train.memory import keep_freed_memory
-    from fcos_edge.train.pipeline import MachineOptions, make_network, read_data, train_checkpoint
+    from fcos_edge.train.pipeline import (
+        MachineOptions,
+        check_first_step,
+        make_network,
+        read_data,
+        train_checkpoint,
+    )
     from fcos_edge.train.processes import joined
     from fcos_edge.train.run import checkpoint_file, claim_folder
 
@@ -119,9 +137,17 @@ def run(args: argparse.Namespace) -> int:
         say = note if processes.is_first else _say_nothing
         plan = _plan(args)
         data = read_data(plan, processes, say)
-        network = make_network(plan, data, processes)
+        check_first_step(plan, data, processes)
+        if plan.qat is None:
+            network = make_network(plan, processes)
+        else:
+            from fcos_edge.quantize.qat import finished, keep_record, make_twin
+
+            network = make_twin(plan.qat, plan.config, data.training, args.out, say).to(processes.device)
         if processes.is_first:
             claim_folder(plan, args.out)
+            if plan.qat is not None:
+                keep_record(network, args.out)
         processes.wait()
         say(
             f"{plan.name}: {len(data.training)} pictures to train on, {len(data.held_out)} held out,"
@@ -129,7 +155,10 @@ def run(args: argparse.Namespace) -> int:
         )
         checkpoint = train_checkpoint(plan, network, data, args.out, processes, machine)
         if processes.is_first:
-            checkpoint = _calibrated(checkpoint, data.training)
+            if plan.qat is None:
+                checkpoint = _calibrated(checkpoint, data.training)
+            else:
+                checkpoint = finished(checkpoint, plan.qat)
             path = checkpoint_file(plan, args.out)
             save_checkpoint(path, checkpoint)
             _report(path, checkpoint, args.json)
@@ -150,8 +179,15 @@ def _plan(args: argparse.Namespace) -> Run:
         return read_run(args.out)
     if not args.data:
         raise UsageError("no data to train on; give --data, or --resume with the folder of a run")
+    for name in ("recipe", "ranges"):
+        if args.qat is None and getattr(args, name) is not None:
+            raise UsageError(
+                f"--{name} is for quantization-aware training; add --qat CHECKPOINT, or leave it out"
+            )
+    if args.qat is not None:
+        return _qat_plan(args)
     preset = args.preset or DEFAULT_PRESET
-    config = _config(args, preset)
+    config = _config(preset, args)
     classes: Sequence[str] = args.classes or PRESET_CLASSES.get(preset) or class_names(args.data[0], "train")
     config = replace(config, network=replace(config.network, num_classes=len(classes)))
     return Run(
@@ -160,14 +196,35 @@ def _plan(args: argparse.Namespace) -> Run:
     )  # fmt: skip
 
 
-def _config(args: argparse.Namespace, preset: str) -> TrainConfig:
+def _qat_plan(args: argparse.Namespace) -> Run:
+    """Quantization-aware training: network, classes and name are the checkpoint's."""
+    from fcos_edge.quantize.qat import check_trainable, qat_config, short_schedule
+    from fcos_edge.train.checkpoint import load_checkpoint
+    from fcos_edge.train.run import Run
+
+    for name in ("weights", "classes"):
+        if getattr(args, name) is not None:
+            raise UsageError(f"--qat takes the {name} of its checkpoint; leave out --{name}")
+    checkpoint = load_checkpoint(args.qat)
+    qat = qat_config(args.qat, checkpoint, args.recipe, args.ranges or "learned")
+    config = _changed(short_schedule(checkpoint, args.preset), args)
+    check_trainable(config, checkpoint)
+    return Run(
+        checkpoint.spec.name, checkpoint.spec.classes, tuple(args.data), config, None, args.hold_out,
+        args.exclude or (), qat,
+    )  # fmt: skip
+
+
+def _config(preset: str, args: argparse.Namespace) -> TrainConfig:
     """The preset's config with what the arguments change."""
-    from fcos_edge.train.presets import PRESETS
+    from fcos_edge.train.presets import find_preset
+
+    return _changed(find_preset(preset), args)
+
+
+def _changed(config: TrainConfig, args: argparse.Namespace) -> TrainConfig:
     from fcos_edge.train.settings import with_setting
 
-    if preset not in PRESETS:
-        raise UsageError(f"preset {preset!r} is not known; choose from {', '.join(PRESETS)}")
-    config = PRESETS[preset]
     if args.epochs:
         small_epochs = config.small_epochs * args.epochs // config.epochs
         config = replace(config, epochs=args.epochs, small_epochs=small_epochs, iterations=0)

@@ -11,7 +11,7 @@ from fcos_edge.errors import UsageError
 from fcos_edge.quantize.calibrate import calibrate_inputs
 from fcos_edge.quantize.deploy import deploy
 from fcos_edge.quantize.graph import Graph
-from fcos_edge.quantize.make_record import calibrated_record, carried_record
+from fcos_edge.quantize.make_record import calibrated_record, carried_record, trained_record
 from fcos_edge.quantize.recipe import Recipe, parse_recipe
 from fcos_edge.quantize.record import Record, check_record
 from fcos_edge.quantize.spread import ENOUGH_PICTURES, measure_spread
@@ -51,6 +51,23 @@ def test_carried__other_weights_need_no_pictures(
 def test_carried__what_needs_pictures_says_so(checkpoint: Checkpoint, graph: Graph, name: str) -> None:
     with pytest.raises(UsageError, match=f"recipe {name} needs pictures, .* w8c_a8t_minmax; give some with"):
         carried_record(checkpoint, graph, parse_recipe(name))
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "is_taken"),
+    [
+        ("w8t_a8t_mse_qat", None, True),
+        ("w8t_a8t_mse_qat", "w8t_a8t_mse_qat", True),
+        ("w8t_a8t_mse_qat", "w8c_a8t_mse", False),
+        ("w8t_a8t_mse", None, False),  # of calibration: other pictures make another
+    ],
+)
+def test_trained__weights_keep_the_record_they_were_trained_for(
+    checkpoint: Checkpoint, own: str, wanted: str | None, is_taken: bool
+) -> None:
+    carried = {**dict(checkpoint.record or {}), "recipe": own}
+    found = trained_record(replace(checkpoint, record=carried), parse_recipe(wanted) if wanted else None)
+    assert (found is not None) == is_taken
 
 
 def test_carried__no_record_is_one_line(checkpoint: Checkpoint, graph: Graph) -> None:
