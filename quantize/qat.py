@@ -28,7 +28,6 @@ from fcos_edge.quantize.calibrate import calibrate, finest_scale
 from fcos_edge.quantize.deploy import deploy
 from fcos_edge.quantize.fake_quantize import FakeQuantizedFcos
 from fcos_edge.quantize.graph import Add, Conv, Graph, GroupNorm, Input, Selecting
-from fcos_edge.quantize.make_record import carried_record
 from fcos_edge.quantize.recipe import DEFAULT_RECIPE, Recipe, parse_recipe
 from fcos_edge.quantize.record import Point, Record, weight_scale_floors, weight_scales
 from fcos_edge.quantize.refinements.equalization import equalized
@@ -124,7 +123,7 @@ def make_twin(
     network.load_state_dict(checkpoint.network.state_dict())
     graph = deploy(network.eval(), config.input_hw)
     recipe = _recipe_before(parse_recipe(qat.recipe))
-    record = _begun(out_dir, recipe) or _carried(checkpoint, config, graph, recipe)
+    record = _begun(out_dir, recipe) or carried(checkpoint, config, graph, recipe)
     if record is None:
         chosen = spread(pictures, CALIBRATION_PICTURES)
         say(f"calibrating on {len(chosen)} pictures by {recipe.name}")
@@ -225,13 +224,26 @@ def _begun(out_dir: Path, recipe: Recipe) -> Record | None:
     return record if record.recipe == recipe.name else None
 
 
-def _carried(checkpoint: Checkpoint, config: TrainConfig, graph: Graph, recipe: Recipe) -> Record | None:
+def carried(checkpoint: Checkpoint, config: TrainConfig, graph: Graph, recipe: Recipe) -> Record | None:
+    """The checkpoint's record by another recipe, where that has the same points; else None.
+
+    Searched weight scales and corrected biases left the points as they were, and are for other weights.
+    """
+    if checkpoint.record is None:
+        return None
     if config.network != checkpoint.network_config or config.input_hw != checkpoint.spec.input_hw:
         return None
-    try:
-        return carried_record(checkpoint, graph, recipe)
-    except UsageError:  # it has none, or none that gives this recipe without pictures
+    record = Record.from_dict(dict(checkpoint.record))
+    own = parse_recipe(record.recipe)
+    is_same_points = (recipe.is_symmetric, recipe.estimator) == (own.is_symmetric, own.estimator)
+    if recipe.refinements or record.channel_factors or not is_same_points:
         return None
+    scales = {
+        node.name: weight_scales(node, record.points[node.inputs[0]].scale, recipe)
+        for node in graph.nodes
+        if isinstance(node, Conv)
+    }
+    return Record(record.points, scales, record.float_nodes, record.picture_sha256, recipe=recipe.name)
 
 
 def _own_config(checkpoint: Checkpoint) -> TrainConfig:
