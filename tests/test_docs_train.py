@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fcos_edge.cli import main
+from fcos_edge.cli import main, make_parser
 from tests.coco_sets import make_coco_set
 
 # What makes a command short; nothing else of it is changed.
@@ -39,7 +39,11 @@ def test_the_page__from_data_to_detections(
     make_coco_set(tmp_path / "bccd", "train", 12)
     make_coco_set(tmp_path / "bccd", "val", 3, seed=1)
     monkeypatch.chdir(tmp_path)
-    for words in found:
+    # The last two, training for int8, are understood here and run in commands/test_train_qat.py: a network
+    # that learned nothing has no int8 to verify.
+    for words in found[-2:]:
+        make_parser().parse_args(words)
+    for words in found[:-2]:
         if "--epochs" in words:
             words[words.index("--epochs") + 1] = "1"
         assert main([*words, *SHORTER[words[0]]]) == 0

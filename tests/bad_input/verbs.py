@@ -15,7 +15,17 @@ import pytest
 from tests.conftest import REPO_ROOT
 
 # What a verb says on its way. TFLite has a voice of its own.
-NOTES = ("model: ", "folding ", "writing ", "running ", "verifying ", "wrote ", "calibrating ", "INFO: ")
+NOTES = (
+    "model: ",
+    "folding ",
+    "writing ",
+    "running ",
+    "verifying ",
+    "wrote ",
+    "calibrating ",
+    "int8 is meant for ",
+    "INFO: ",
+)
 
 
 @dataclass(frozen=True)

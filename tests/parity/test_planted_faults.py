@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fcos_edge.bundle import Manifest, ManifestArtifact, describe_file, read_manifest, write_manifest
-from fcos_edge.golden import FOLDER
+from fcos_edge.golden import FOLDER, INDEX_NAME
 from fcos_edge.parity.measure import Request, measure
 from tests.faults import FAULTS
 
@@ -29,7 +29,7 @@ FOUND_BY = {
     "left and right of a level swapped": {"raw_outputs"},
     "location offset": {"matched"},
     "exp for relu": {"matched", "ap_drop"},
-    "operating threshold": {"conventions"},
+    "operating threshold": {"golden"},  # int8 has thresholds of its own: the golden check knows them
     "weights zeroed": {"raw_outputs", "matched", "ap_drop"},
     # Not the nine: other ways to go wrong.
     "levels swapped": {"raw_outputs"},
@@ -81,6 +81,12 @@ def write_joint_bundle(bundle: Path, out: Path) -> None:
         artifacts.append(ManifestArtifact((describe_file(path),), artifact.format, artifact.precision))
         shutil.rmtree(one)
     write_manifest(out, Manifest(manifest.spec, tuple(artifacts)))
+    # Its own thresholds under every name.
+    index = out / FOLDER / INDEX_NAME
+    document = json.loads(index.read_text())
+    thresholds = document["operating_thresholds"]
+    thresholds.update((artifact.name, thresholds[FILE]) for artifact in artifacts)
+    index.write_text(json.dumps(document))
 
 
 def first_pictures(data: Path, out: Path, count: int) -> Path:
