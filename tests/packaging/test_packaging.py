@@ -69,10 +69,8 @@ def _package_files(checkout: Path) -> set[str]:
     for folder, _, names in os.walk(checkout / "fcos_edge", followlinks=True):
         for name in names:
             path = Path(folder, name).relative_to(checkout)
-            is_data = path.parts[1] in ("models", "golden_pictures") or path.parts[1:3] == (
-                "doctor",
-                "models",
-            )
+            is_data = path.parts[1] in ("models", "golden_pictures")
+            is_data |= path.parts[1:3] in (("doctor", "models"), ("report", "templates"))
             if path.suffix == ".py" or name == "py.typed" or is_data:
                 found.add(path.as_posix())
     return found
@@ -167,6 +165,7 @@ def test_wheel__holds_nothing_but_the_package(built: Path, checkout: Path) -> No
     "fcos_edge/golden_pictures/LICENSE",
     "fcos_edge/doctor/models/*/*.onnx",
     "fcos_edge/doctor/models/*/expected.npz",
+    "fcos_edge/report/templates/*.css",  # every page holds it
     "*.dist-info/licenses/LICENSE",
     "*.dist-info/licenses/NOTICE",
 ])  # fmt: skip

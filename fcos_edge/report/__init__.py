@@ -1,0 +1,1 @@
+"""Pages that people look at, made of the JSON that the verbs write. Needs jinja2 and matplotlib."""

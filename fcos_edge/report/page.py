@@ -1,0 +1,102 @@
+"""One file of HTML or Markdown: rendered from a template, and written whole or not at all.
+
+A page opens without a network: style, script, charts and pictures are in it, and its content security policy
+allows nothing else. A file at the place that it is written to is replaced where it is a page of ours.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fcos_edge import __version__
+from fcos_edge.errors import UsageError
+from fcos_edge.writing import naming
+
+# Stands near the beginning of every page of ours.
+MARK = "made by fcos-edge"
+_MARK_WITHIN_BYTES = 600
+_REMEDY = "name another file"
+
+
+def render(template: str, **values: Any) -> str:
+    """The text of templates/<template>; in HTML every value is escaped that is no Markup.
+
+    Raises jinja2.UndefinedError where the template asks for a value that is not given.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+def check_page_file(option: str, path: Path) -> None:
+    """Raise UsageError where a page cannot go to `path`: before the work, not after it.
+
+    option  what named the file, as "--html"
+    """
+    part = _part(path)
+    with naming(path, _REMEDY):
+        if path.exists() or path.is_symlink():
+            _check_is_ours(option, path)
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.parent}; make it first")
+        part.touch()
+        part.unlink()
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write what `render` made, whole or not at all. Raises UsageError where the disk refuses."""
+    part = _part(path)
+    try:
+        with naming(path, _REMEDY):
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
+    finally:
+        with suppress(OSError):  # what stopped the writing is said already
+            part.unlink(missing_ok=True)
+
+
+def _check_is_ours(option: str, path: Path) -> None:
+    if path.is_file():
+        with path.open("rb") as file:
+            if MARK.encode() in file.read(_MARK_WITHIN_BYTES):
+                return
+    raise UsageError(f"{option} {path}: is there already and no page of ours; {_REMEDY}, or move this one")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fcos_edge.report"),
+        # By the name's end: Markdown is escaped where its template says so.
+        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style, script = (_source(environment, name) for name in ("style.css", "page.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "mark": MARK,
+        "version": __version__,
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_hash": f"sha256-{digest}",
+    }
+    return environment
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
