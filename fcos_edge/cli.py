@@ -19,6 +19,7 @@ import importlib
 import io
 import os
 import pkgutil
+import shlex
 import signal
 import sys
 import threading
@@ -91,7 +92,10 @@ def command_names() -> tuple[str, ...]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs; `args.command` of what it parses is the verb's module."""
+    """The parser of all verbs; `args.command` of what it parses is the verb's module.
+
+    `args.command_line` is what was typed, where `main` parsed it.
+    """
     parser = _Parser(
         prog=PROGRAM,
         description="FCOS detectors from training to verified int8 on ONNX Runtime, OpenVINO and TFLite.",
@@ -115,6 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _run(argv: Sequence[str] | None) -> int:
     try:
         args = make_parser().parse_args(argv)
+        args.command_line = shlex.join([PROGRAM, *(sys.argv[1:] if argv is None else argv)])
     except SystemExit as end:  # --help, --version, wrong arguments
         return end.code if isinstance(end.code, int) else 0
     command: Command = args.command

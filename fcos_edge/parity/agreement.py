@@ -151,12 +151,16 @@ class PictureDisagreement:
     reference_unmatched  detections of the reference at its operating thresholds without a partner
     found_unmatched      the same, of those found
     drift                largest |score found - score of the reference| of its pairs; 0 without a pair
+    reference_alone      which those are: places among the reference's detections at its thresholds
+    found_alone          the same, of those found
     """
 
     picture: int
     reference_unmatched: int
     found_unmatched: int
     drift: float
+    reference_alone: tuple[int, ...] = ()
+    found_alone: tuple[int, ...] = ()
 
     @property
     def unmatched(self) -> int:
@@ -164,7 +168,8 @@ class PictureDisagreement:
         return self.reference_unmatched + self.found_unmatched
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "unmatched": self.unmatched}
+        alone = {name: list(getattr(self, name)) for name in ("reference_alone", "found_alone")}
+        return {**asdict(self), **alone, "unmatched": self.unmatched}
 
 
 class _Side(NamedTuple):
@@ -298,8 +303,9 @@ def _class_agreement(detections: BothWays, drifts: DoubleArray) -> ClassAgreemen
 
 
 def _disagreement(index: int, picture: _Picture) -> PictureDisagreement:
-    ours, theirs = (int((~side.has_partner).sum()) for side in (picture.reference, picture.found))
-    return PictureDisagreement(index, ours, theirs, float(np.abs(picture.drifts).max(initial=0)))
+    alone = [tuple(np.flatnonzero(~side.has_partner).tolist()) for side in (picture.reference, picture.found)]
+    drift = float(np.abs(picture.drifts).max(initial=0))
+    return PictureDisagreement(index, len(alone[0]), len(alone[1]), drift, *alone)
 
 
 def _require_equal(what: str, reference: int, found: int) -> None:

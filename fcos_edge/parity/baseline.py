@@ -21,7 +21,7 @@ from fcos_edge.parity.limits import Limits
 from fcos_edge.spec import check_version
 
 SCHEMA_NAME = "fcos-edge.parity/"
-SCHEMA_VERSION = (1, 0)
+SCHEMA_VERSION = (1, 1)
 # Ratios of two runs: more than what neighbours on a shared machine do to one.
 MAX_RATIO_GROWTH = 1.5
 

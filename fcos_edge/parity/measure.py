@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcos_edge.bundle import MANIFEST_NAME, Manifest, read_manifest, sha256_of
+from fcos_edge.bundle import MANIFEST_NAME, SENSITIVITY_NAME, Manifest, read_manifest, sha256_of
 from fcos_edge.calibration_pictures import count_calibrated_on
 from fcos_edge.conditions import measure_conditions
 from fcos_edge.console import note
 from fcos_edge.errors import RuntimeUnavailableError, UsageError
+from fcos_edge.parity.artifact import NamedPicture
 from fcos_edge.parity.baseline import check_same_data, judged_against, read_baseline
 from fcos_edge.parity.limits import Limits
 from fcos_edge.parity.live import Options
@@ -32,6 +33,7 @@ from fcos_edge.parity.reference import Reference, find_reference
 from fcos_edge.parity.report import ParityReport, build_artifacts, spec_digest
 from fcos_edge.parity.running import AllRuns, Compared, run_variants
 from fcos_edge.parity.truth import check_classes, check_pictures, identify, read_truth
+from fcos_edge.sensitivity_table import read_table
 from fcos_edge.threads import checked_threads
 from fcos_edge.workers.process import TIMEOUT_S, open_interpreters
 from fcos_edge.workers.variants import Variant, chosen_variants, plan_variants, this_interpreter
@@ -50,6 +52,7 @@ class Request:
     precisions  of the files that run; None: all
     pythons     (package, interpreter)
     draws       of the pictures, for intervals
+    command     the command line; "" where there is none
     """
 
     bundle: Path
@@ -66,6 +69,7 @@ class Request:
     timeout_s: float = TIMEOUT_S
     draws: int = 1000
     limits: Limits = field(default_factory=Limits)
+    command: str = ""
 
 
 def measure(request: Request, recordings: Sequence[Path] = (), baseline: Path | None = None) -> ParityReport:
@@ -110,11 +114,14 @@ def measure(request: Request, recordings: Sequence[Path] = (), baseline: Path | 
     against = None
     if before is not None:
         artifacts, against = judged_against(before, artifacts, request.limits)
-    names = tuple(picture.path.name for picture in labelled.pictures)
+    table_path = request.bundle / SENSITIVITY_NAME
+    sensitivity = read_table(table_path) if table_path.is_file() else None
     return ParityReport(
         bundle=_bundle_facts(request.bundle, manifest), data=data, reference=reference, why=why,
         reference_accuracy=accuracy, noise=noise, artifacts=artifacts, pairs=runs.pairs, skipped=skipped,
-        limits=request.limits, conditions=conditions, picture_names=names, baseline=against,
+        limits=request.limits, conditions=conditions, baseline=against,
+        pictures=tuple(map(NamedPicture.of, labelled.pictures)), sensitivity=sensitivity,
+        command=request.command,
     )  # fmt: skip
 
 

@@ -11,13 +11,14 @@ from fcos_edge.bench.figures import Ratio
 from fcos_edge.detections import Detections
 from fcos_edge.parity.accuracy import Accuracy, compare_accuracy, measure_accuracy
 from fcos_edge.parity.agreement import PictureDisagreement, compare_detections, worst_pictures
-from fcos_edge.parity.artifact import ArtifactParity, SelfAgreement
+from fcos_edge.parity.artifact import ArtifactParity, NamedPicture, SelfAgreement
 from fcos_edge.parity.baseline import SCHEMA_NAME, SCHEMA_VERSION
 from fcos_edge.parity.gates import Gate
 from fcos_edge.parity.latency import stage_latencies, time_ratio
 from fcos_edge.parity.limits import Limits
 from fcos_edge.parity.recording import VariantRun
 from fcos_edge.parity.running import AllRuns, Compared, Pair
+from fcos_edge.sensitivity_table import SensitivityTable
 from fcos_edge.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class ParityReport:
     skipped     files that nothing here runs
     baseline    gates against an earlier report, by artifact's name; None without one
     conditions  of the machine
+    sensitivity the bundle's table; None where it has none
+    command     the command line that repeats it; "" where there was none
     """
 
     bundle: Mapping[str, Any]
@@ -52,8 +55,10 @@ class ParityReport:
     skipped: tuple[str, ...]
     limits: Limits
     conditions: Mapping[str, Any]
-    picture_names: tuple[str, ...]
+    pictures: tuple[NamedPicture, ...]
     baseline: Mapping[str, Any] | None = None
+    sensitivity: SensitivityTable | None = None
+    command: str = ""
 
     @property
     def failed(self) -> tuple[tuple[str, Gate], ...]:
@@ -87,10 +92,12 @@ class ParityReport:
                 "accuracy": self.reference_accuracy.to_dict(),
             },
             "noise": self.noise and self.noise.to_dict(classes),
-            "artifacts": [one.to_dict(self.reference, self.picture_names) for one in self.artifacts],
+            "artifacts": [one.to_dict(self.reference, self.pictures) for one in self.artifacts],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "skipped": list(self.skipped),
             "baseline": self.baseline,
+            "sensitivity": self.sensitivity and self.sensitivity.to_dict(),
+            "command": self.command,
         }  # fmt: skip
 
 

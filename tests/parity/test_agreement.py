@@ -225,6 +225,7 @@ def test_worst_pictures__order_and_what_is_left_out() -> None:
     assert worst_pictures(references, founds, (0.5,), (0.5,), count=2) == worst[:2]
     assert worst[0].to_dict() == {
         "picture": 3, "reference_unmatched": 2, "found_unmatched": 0, "drift": 0.0, "unmatched": 2,
+        "reference_alone": [0, 1], "found_alone": [],
     }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def recorded(small_request: Request, tmp_path_factory: pytest.TempPathFactory) -
 def test_measure__the_report_is_json_and_whole(small_report: ParityReport) -> None:
     document = small_report.to_dict()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert document["schema"] == "fcos-edge.parity/1.0"
+    assert document["schema"] == "fcos-edge.parity/1.1"
     assert (document["passed"], document["failed"]) == (True, [])
     assert document["data"] == {**document["data"], "pictures": COUNT, "boxes": 10, "classes": list(CLASSES)}
     assert document["conditions"].keys() == {"here"}

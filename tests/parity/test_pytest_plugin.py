@@ -89,7 +89,7 @@ def test_suite__what_is_not_judged_is_skipped_with_its_reason(first: SuiteRun) -
 def test_suite__prints_and_writes_the_report(first: SuiteRun) -> None:
     assert "8 pictures, 10 boxes" in first.output
     report = json.loads((first.folder / "report.json").read_text())
-    assert (report["schema"], report["passed"]) == ("fcos-edge.parity/1.0", True)
+    assert (report["schema"], report["passed"]) == ("fcos-edge.parity/1.1", True)
     assert "PASSED fcos-edge::model.int8.onnx::onnxruntime::ap_drop" in first.output
 
 
