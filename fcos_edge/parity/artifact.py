@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fcos_edge.bench.figures import Latency, Ratio
 from fcos_edge.conventions import changed_conventions
@@ -24,24 +24,6 @@ from fcos_edge.parity.limits import Limits
 from fcos_edge.parity.raw_differences import OutputDifference, finite
 from fcos_edge.parity.recording import VariantRun
 from fcos_edge.parity.running import Compared, Perturbed
-
-if TYPE_CHECKING:
-    from fcos_edge.train.data.dataset import LabelledPicture
-
-
-@dataclass(frozen=True)
-class NamedPicture:
-    """A picture as the report names it.
-
-    size_hw  pixels; None where the labels do not say it
-    """
-
-    name: str
-    size_hw: tuple[int, int] | None
-
-    @classmethod
-    def of(cls, picture: LabelledPicture) -> NamedPicture:
-        return cls(picture.path.name, picture.size_hw if all(picture.size_hw) else None)
 
 
 @dataclass(frozen=True)
@@ -110,8 +92,13 @@ class ArtifactParity:
         """With its gates."""
         return replace(self, gates=tuple(_gates(self, reference, noise, limits)))
 
-    def to_dict(self, reference: VariantRun, pictures: Sequence[NamedPicture]) -> dict[str, Any]:
-        """JSON values; docs/parity.md describes them."""
+    def to_dict(
+        self, reference: VariantRun, picture_names: Sequence[str], sizes_hw: Sequence[tuple[int, int]] = ()
+    ) -> dict[str, Any]:
+        """JSON values; docs/parity.md describes them.
+
+        sizes_hw: of the pictures; (0, 0), or none at all, where they are not known
+        """
         run, variant = self.run, self.run.variant
         names = run.spec.classes if run.spec is not None else ()
         return {
@@ -131,11 +118,17 @@ class ArtifactParity:
             "latency_ratio": self.latency_ratio and vars(self.latency_ratio),
             "load_ms": run.load_ms, "first_ms": run.first_ms, "memory_mib": dict(run.memory_mib),
             "verify": run.verify,
-            "worst_pictures": [self._picture(one, reference, pictures) for one in self.worst],
+            "worst_pictures": [
+                self._picture(one, reference, picture_names, sizes_hw) for one in self.worst
+            ],
         }  # fmt: skip
 
     def _picture(
-        self, one: PictureDisagreement, reference: VariantRun, pictures: Sequence[NamedPicture]
+        self,
+        one: PictureDisagreement,
+        reference: VariantRun,
+        picture_names: Sequence[str],
+        sizes_hw: Sequence[tuple[int, int]],
     ) -> dict[str, Any]:
         """What both sides found there, at their operating thresholds."""
         sides = {
@@ -143,9 +136,8 @@ class ArtifactParity:
             for name, run in (("reference", reference), ("found", self.run))
             if run.spec is not None
         }
-        picture = pictures[one.picture]
-        size_hw = picture.size_hw and list(picture.size_hw)
-        return {"file": picture.name, "size_hw": size_hw, **one.to_dict(), **sides}
+        size_hw = list(sizes_hw[one.picture]) if sizes_hw and all(sizes_hw[one.picture]) else None
+        return {"file": picture_names[one.picture], "size_hw": size_hw, **one.to_dict(), **sides}
 
 
 def differences_of_classes(difference: AccuracyDifference) -> tuple[dict[str, float], dict[str, float]]:

@@ -17,7 +17,6 @@ from fcos_edge.calibration_pictures import count_calibrated_on
 from fcos_edge.conditions import measure_conditions
 from fcos_edge.console import note
 from fcos_edge.errors import RuntimeUnavailableError, UsageError
-from fcos_edge.parity.artifact import NamedPicture
 from fcos_edge.parity.baseline import check_same_data, judged_against, read_baseline
 from fcos_edge.parity.limits import Limits
 from fcos_edge.parity.live import Options
@@ -114,13 +113,15 @@ def measure(request: Request, recordings: Sequence[Path] = (), baseline: Path | 
     against = None
     if before is not None:
         artifacts, against = judged_against(before, artifacts, request.limits)
+    names = tuple(picture.path.name for picture in labelled.pictures)
+    sizes_hw = tuple(picture.size_hw for picture in labelled.pictures)
     table_path = request.bundle / SENSITIVITY_NAME
     sensitivity = read_table(table_path) if table_path.is_file() else None
     return ParityReport(
         bundle=_bundle_facts(request.bundle, manifest), data=data, reference=reference, why=why,
         reference_accuracy=accuracy, noise=noise, artifacts=artifacts, pairs=runs.pairs, skipped=skipped,
         limits=request.limits, conditions=conditions, baseline=against,
-        pictures=tuple(map(NamedPicture.of, labelled.pictures)), sensitivity=sensitivity,
+        picture_names=names, picture_sizes_hw=sizes_hw, sensitivity=sensitivity,
         command=request.command,
     )  # fmt: skip
 

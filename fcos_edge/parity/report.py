@@ -11,7 +11,7 @@ from fcos_edge.bench.figures import Ratio
 from fcos_edge.detections import Detections
 from fcos_edge.parity.accuracy import Accuracy, compare_accuracy, measure_accuracy
 from fcos_edge.parity.agreement import PictureDisagreement, compare_detections, worst_pictures
-from fcos_edge.parity.artifact import ArtifactParity, NamedPicture, SelfAgreement
+from fcos_edge.parity.artifact import ArtifactParity, SelfAgreement
 from fcos_edge.parity.baseline import SCHEMA_NAME, SCHEMA_VERSION
 from fcos_edge.parity.gates import Gate
 from fcos_edge.parity.latency import stage_latencies, time_ratio
@@ -55,7 +55,8 @@ class ParityReport:
     skipped: tuple[str, ...]
     limits: Limits
     conditions: Mapping[str, Any]
-    pictures: tuple[NamedPicture, ...]
+    picture_names: tuple[str, ...]
+    picture_sizes_hw: tuple[tuple[int, int], ...] = ()
     baseline: Mapping[str, Any] | None = None
     sensitivity: SensitivityTable | None = None
     command: str = ""
@@ -92,7 +93,10 @@ class ParityReport:
                 "accuracy": self.reference_accuracy.to_dict(),
             },
             "noise": self.noise and self.noise.to_dict(classes),
-            "artifacts": [one.to_dict(self.reference, self.pictures) for one in self.artifacts],
+            "artifacts": [
+                one.to_dict(self.reference, self.picture_names, self.picture_sizes_hw)
+                for one in self.artifacts
+            ],
             "pairs": [pair.to_dict() for pair in self.pairs],
             "skipped": list(self.skipped),
             "baseline": self.baseline,

@@ -124,7 +124,7 @@ def _count(artifacts: int) -> str:
 
 def _print_worst(report: ParityReport) -> None:
     worst = [
-        (picture.unmatched, picture.drift, report.pictures[picture.picture].name, one.name)
+        (picture.unmatched, picture.drift, report.picture_names[picture.picture], one.name)
         for one in report.artifacts
         for picture in one.worst
     ]
