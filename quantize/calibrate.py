@@ -26,10 +26,12 @@ from fcos_edge.quantize.record import MIDDLE, PLAIN_RECIPE, Point, Record, weigh
 from fcos_edge.quantize.refinements import find_refinement
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import FloatArray, UInt8Array
+from fcos_edge.sources import spread
 from fcos_edge.spec import ModelSpec
 
 LARGEST_MULTIPLIER = 128  # output steps per step of a sum; XNNPACK refuses 256 and more
 FINEST_SCALE = 2.0**-20
+COUNTED_PICTURES = 128  # millions of values a node; the shape of their distribution asks for no more
 TIE_MARGIN = 1e-4  # runtimes quantize a float by x / s or x * (1 / s), which differ by about 1e-5 steps
 
 
@@ -104,7 +106,8 @@ def _observe(graph: Graph, inputs: UInt8Array, *, needs_counts: bool) -> dict[st
             raise CheckpointError(f"{node.name} puts out {low} to {high}; the weights are broken")
         seen[node.name].add(low, high)
     if needs_counts:
-        for node, output in _outputs(network, inputs, "histograms"):
+        counted = inputs[spread(range(len(inputs)), COUNTED_PICTURES)]
+        for node, output in _outputs(network, counted, "histograms"):
             values = seen[node.name]
             counts = torch.histc(output.flatten(), BINS, values.low, values.high).double().numpy()
             values.counts = values.counts + counts if len(values.counts) else counts
