@@ -17,7 +17,7 @@ import pytest
 from fcos_edge.bundle import read_manifest
 from fcos_edge.errors import ArtifactError
 from fcos_edge.parity import running
-from fcos_edge.parity.artifact import ArtifactParity, NamedPicture
+from fcos_edge.parity.artifact import ArtifactParity
 from fcos_edge.parity.limits import Limits
 from fcos_edge.parity.live import Options
 from fcos_edge.parity.reference import Reference
@@ -169,8 +169,8 @@ def test_gates__each_failure_is_that_artifacts(artifacts: tuple[ArtifactParity, 
 
 def test_json__has_the_same_keys_and_no_nan(runs: AllRuns, artifacts: tuple[ArtifactParity, ...]) -> None:
     assert runs.reference is not None
-    pictures = [NamedPicture(f"{number}.jpg", None) for number in range(COUNT)]
-    documents = [one.to_dict(runs.reference, pictures) for one in artifacts]
+    names = [f"{number}.jpg" for number in range(COUNT)]
+    documents = [one.to_dict(runs.reference, names) for one in artifacts]
     for one, document in zip(artifacts, documents, strict=True):
         assert json.loads(json.dumps(document, allow_nan=False)) == document
         assert document["passed"] == (not one.failed)
