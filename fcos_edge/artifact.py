@@ -63,6 +63,11 @@ class ArtifactInfo:
         """Whether products of this file's weights fit int16, two and two."""
         return self.recipe.startswith("w7")
 
+    @property
+    def is_trained_in_int8(self) -> bool:
+        """By quantization-aware training."""
+        return "qat" in self.recipe.split("_")
+
     def to_dict(self) -> dict[str, Any]:
         """The info as JSON values; `from_dict` reads it back."""
         return {"version": "{}.{}".format(*INFO_VERSION), **json.loads(json.dumps(asdict(self)))}

@@ -105,6 +105,7 @@ class Comparison:
         self._budgets = budgets
         self._is_exact = is_exact
         self._runs: list[tuple[GoldenPicture, Run]] = []
+        self._int8 = budgets.of_int8(is_integer=golden.is_integer, is_trained=info.is_trained_in_int8)
         self._scales = {output.name: output.scale or 0.0 for output in golden.outputs}
 
     def add(self, picture: GoldenPicture, run: Run) -> None:
@@ -120,9 +121,9 @@ class Comparison:
             for picture, run in self._runs
         ]  # fmt: skip
         if self._info.precision == "int8":
-            checks += self._step_checks() if self._is_exact else self._floor_checks(budgets.int8)
-            checks += self._branch_checks(budgets.int8)
-            checks.append(self._partner_check(budgets.int8))
+            checks += self._step_checks() if self._is_exact else self._floor_checks(self._int8)
+            checks += self._branch_checks(self._int8)
+            checks.append(self._partner_check(self._int8))
         elif self._info.precision == "w8":
             checks += self._branch_checks(budgets.w8)
             checks.append(self._partner_check(budgets.w8))
@@ -144,10 +145,8 @@ class Comparison:
         if self._is_exact:
             steps = max(check.value for check in self._step_checks())
             return f"up to {steps:.4g} steps from the simulator" if steps else "equal to the simulator"
-        floors = max(
-            check.value for check in self._floor_checks(self._budgets.int8) if check.what in BRANCHES
-        )
-        return f"{floors:.3g} of {self._budgets.int8.floors:g} floors"
+        floors = max(check.value for check in self._floor_checks(self._int8) if check.what in BRANCHES)
+        return f"{floors:.3g} of {self._int8.floors:g} floors"
 
     def _output_checks(self, budget: FloatBudget) -> Iterator[Check]:
         for name in self._names():
@@ -255,7 +254,7 @@ class Comparison:
         """PyTorch's detections of each picture, then the artifact's."""
         budgets = self._budgets
         float_budget = budgets.fp32 if self._info.precision == "fp32" else budgets.fp16
-        rounded = {"int8": budgets.int8, "w8": budgets.w8}.get(self._info.precision)
+        rounded = {"int8": self._int8, "w8": budgets.w8}.get(self._info.precision)
         margin = (rounded or float_budget).threshold_margin
         for golden, run in self._runs:
             sides = {"PyTorch's": golden.candidates, "its": run.detections}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fcos_edge.artifact import ArtifactInfo, OutputInfo, Precision
-from fcos_edge.budgets import BUDGETS
+from fcos_edge.budgets import BUDGETS, Int8Budget
 from fcos_edge.comparison import Check, Comparison, Run
 from fcos_edge.detections import Detections
 from fcos_edge.golden import Golden
@@ -345,6 +345,25 @@ def test_checks__one_bit_floor_of_the_bundle_counts(floor: float, passes: bool) 
     # 3/4 of a step of 4/64 on average; two floors are allowed
     found = failures(compare("int8", steps_of_logits(0.75, 2), golden=golden))
     assert any(line.startswith("logits: ") for line in found) != passes
+
+
+@pytest.mark.parametrize(("is_integer", "passes"), [(True, False), (False, True)])
+def test_checks__layers_that_stay_in_float_round_anew(is_integer: bool, passes: bool) -> None:
+    golden = replace(GOLDEN, is_integer=is_integer)
+    found = failures(compare("int8", steps_of_logits(0.625, 2), golden=golden))  # 2.5 floors
+    assert any(line.startswith("logits: ") for line in found) != passes
+
+
+@pytest.mark.parametrize(("recipe", "budget"), [
+    ("w8t_a8t_mse", BUDGETS.int8),
+    ("w8t_a8t_mse_qat", replace(BUDGETS.int8, correlation=0.88, mean_difference=0.4)),
+    ("", BUDGETS.int8),
+])  # fmt: skip
+def test_budgets__weights_that_were_trained_as_integers_may_be_farther_from_float(
+    recipe: str, budget: Int8Budget
+) -> None:
+    found = replace(info("int8"), recipe=recipe)
+    assert BUDGETS.of_int8(is_integer=True, is_trained=found.is_trained_in_int8) == budget
 
 
 @pytest.mark.parametrize(
