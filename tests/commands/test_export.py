@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -215,15 +216,15 @@ def test_options__reach_the_files(checkpoint: Path, place: Path) -> None:
     assert {output.zero_point is not None and output.zero_point >= 0 for output in info.outputs} == {True}
     assert (info.recipe[:3], info.has_7bit_weights) == ("w7c", True)
     assert "int8 is meant for every CPU" in Path("u8/README.md").read_text()
-    assert main([*argv[:2], "--formats", "onnx,openvino", "--precisions", "fp32", "--batch", "dynamic"]) == 0
+    assert main([*argv[:2], "--formats", "onnx,openvino", "--precisions", "fp32,int8", "--batch", "dynamic"]) == 0
     # Every precision that is written on request verifies, too.
     assert main([*argv[:2], "--precisions", "fp16,w8", "--out", "more"]) == 0
     assert {path.name for path in Path("more").glob("model.*")} >= {
         "model.fp16.onnx", "model.w8.onnx", "model.w8.xml", "model.w8.tflite"
     }  # fmt: skip
     pictures = np.zeros((3, *spec.input_hw, 3), np.uint8)
-    for runtime in ("onnxruntime", "openvino"):
-        with fcos_edge.load(spec.name, runtime=runtime) as detector:
+    for runtime, precision in product(("onnxruntime", "openvino"), ("fp32", "int8")):
+        with fcos_edge.load(spec.name, runtime=runtime, precision=precision) as detector:
             assert len(detector.runtime.run(pictures).logits.values) == 3
 
 
