@@ -70,10 +70,9 @@ class PostprocessBudget:
     score: float
 
 
-# Weights that were trained as int8 computes them are not meant to be a good network in float: after 400 steps
-# of training with one weight scale per tensor, logits correlate with float32's by 0.93.
-QAT_CORRELATION = 0.88
-QAT_MEAN_DIFFERENCE = 0.4
+# Weights that were trained as int8 computes them are not meant to be a good network in float: with one weight
+# scale per tensor, logits correlate with float32's by 0.93 after 160 steps, and by 0.954 after 400.
+QAT_CORRELATION = 0.9
 # After a layer that stays in float, sums that depend on their order are rounded anew, so that ties are too:
 # OpenVINO is at 1.6 to 2.1 floors in ResNet-50 with GroupNorm heads (benchmarks/paper_size.py).
 MIXED_FACTOR = 1.5
@@ -102,10 +101,7 @@ class Budgets:
                 budget, floors=MIXED_FACTOR * budget.floors, output_floors=MIXED_FACTOR * budget.output_floors
             )
         if is_trained:
-            budget = replace(
-                budget, correlation=min(budget.correlation, QAT_CORRELATION),
-                mean_difference=max(budget.mean_difference, QAT_MEAN_DIFFERENCE),
-            )  # fmt: skip
+            budget = replace(budget, correlation=min(budget.correlation, QAT_CORRELATION))
         return budget
 
 
