@@ -216,7 +216,8 @@ def test_options__reach_the_files(checkpoint: Path, place: Path) -> None:
     assert {output.zero_point is not None and output.zero_point >= 0 for output in info.outputs} == {True}
     assert (info.recipe[:3], info.has_7bit_weights) == ("w7c", True)
     assert "int8 is meant for every CPU" in Path("u8/README.md").read_text()
-    assert main([*argv[:2], "--formats", "onnx,openvino", "--precisions", "fp32,int8", "--batch", "dynamic"]) == 0
+    batches = ["--formats", "onnx,openvino", "--precisions", "fp32,int8", "--batch", "dynamic"]
+    assert main([*argv[:2], *batches]) == 0
     # Every precision that is written on request verifies, too.
     assert main([*argv[:2], "--precisions", "fp16,w8", "--out", "more"]) == 0
     assert {path.name for path in Path("more").glob("model.*")} >= {
