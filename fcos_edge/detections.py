@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fcos_edge.errors import UsageError
 from fcos_edge.runtime import FloatArray, IntArray
 
 
@@ -105,6 +106,44 @@ class Detections:
                 self.boxes_xyxy.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
             )
         ]
+
+    def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+        """One COCO result entry per detection: image_id, category_id, bbox (x, y, width, height), score.
+
+        category_ids: of each label
+        """
+        size = self.boxes_xyxy[:, 2:] - self.boxes_xyxy[:, :2]
+        boxes = np.concatenate([self.boxes_xyxy[:, :2], size], axis=1)
+        return [
+            {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+            for box, score, label in zip(
+                boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+            )
+        ]
+
+    def to_supervision(self, classes: Sequence[str] | None = None) -> Any:
+        """The same as `supervision.Detections`, for supervision's annotators, zones and trackers.
+
+        classes: class names, `spec.classes`; with them there is data["class_name"]
+        returns: with xyxy (N, 4) float32, confidence (N,) float32, class_id (N,) int64, in arrays of its own
+
+        Raises UsageError where supervision is not installed.
+        """
+        try:
+            from supervision import Detections as SupervisionDetections
+        except ModuleNotFoundError as error:
+            if error.name != "supervision":
+                raise
+            raise UsageError(
+                "supervision is not installed; run: pip install 'fcos-edge[supervision]'"
+            ) from None
+        names = {} if classes is None else {"class_name": np.array(classes)[self.labels]}
+        return SupervisionDetections(
+            xyxy=self.boxes_xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.labels.copy(),
+            data=names,
+        )
 
 
 def _require(condition: bool, wanted: str) -> None:

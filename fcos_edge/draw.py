@@ -32,7 +32,7 @@ _MIN_LETTER_PX = 9.0
 _LETTERS_PER_PICTURE = 45.0
 _SMALL_LETTERS_PER_PICTURE = 65.0
 _LETTERS_PER_BOX = 10.0
-_LETTERS_PER_LINE_PX = 5.0
+_LETTERS_PER_LINE_PX = 4.0
 # A line takes at most this part of its box's shorter side.
 _LINES_PER_BOX = 12.0
 # A box of fewer letters squared than this is small: a label would hide a fifth of it, or all.

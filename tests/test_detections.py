@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fcos_edge.detections import Detections
+from fcos_edge.errors import UsageError
 
 BOXES = np.array([[0, 0, 10, 20], [5, 5, 6, 6], [1, 2, 3.25, 4]], np.float32)
 SCORES = np.array([0.9, 0.5, 0.25], np.float32)
@@ -81,3 +83,32 @@ def test_to_records__are_json() -> None:
         "box_xyxy": [1.0, 2.0, 3.25, 4.0],
     }
     assert records[0]["score"] == 0.9  # not 0.8999999761581421
+
+
+def test_to_coco__boxes_have_a_corner_and_a_size() -> None:
+    entries = Detections(BOXES, SCORES, LABELS).to_coco(42, [18, 90])
+    assert json.loads(json.dumps(entries))[2] == {
+        "image_id": 42, "category_id": 90, "bbox": [1.0, 2.0, 2.25, 2.0], "score": 0.25,
+    }  # fmt: skip
+    assert Detections.empty().to_coco(42, [18, 90]) == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_to_supervision__is_the_same(count: int) -> None:
+    pytest.importorskip("supervision")
+    detections = Detections(BOXES[:count], SCORES[:count], LABELS[:count])
+    given = detections.to_supervision(["person", "car"])
+    np.testing.assert_array_equal(given.xyxy, BOXES[:count])
+    np.testing.assert_array_equal(given.confidence, SCORES[:count])
+    np.testing.assert_array_equal(given.class_id, LABELS[:count])
+    assert (given.xyxy.dtype, given.confidence.dtype) == (np.float32, np.float32)
+    assert given.data["class_name"].tolist() == [["person", "car"][label] for label in LABELS[:count]]
+    assert detections.to_supervision().data == {}
+    given.xyxy[:] = -1  # supervision's functions may write to what they are given
+    np.testing.assert_array_equal(detections.boxes_xyxy, BOXES[:count])
+
+
+def test_to_supervision__missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UsageError, match=r"run: pip install 'fcos-edge\[supervision\]'"):
+        Detections.empty().to_supervision()

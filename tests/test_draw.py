@@ -152,8 +152,8 @@ def test_draw__lines_are_finer_on_small_boxes_and_grow_with_the_picture() -> Non
         drawn = draw_detections(np.zeros((size, size, 3), np.uint8), found(box), CLASSES)
         return int(is_color(drawn, 0)[round((0.5 + box_part / 2) * size)].sum()) // 2
 
-    assert [line_px(size, 0.4) for size in (200, 600, 2000)] == [2, 3, 9]
-    assert [line_px(2000, part) for part in (0.4, 0.04, 0.005)] == [9, 7, 1]
+    assert [line_px(size, 0.4) for size in (200, 600, 2000)] == [2, 3, 11]
+    assert [line_px(2000, part) for part in (0.4, 0.04, 0.005)] == [11, 7, 1]
 
 
 @pytest.mark.parametrize("moved_px", [1, 2, 3])

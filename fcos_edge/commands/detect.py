@@ -13,6 +13,8 @@ from fcos_edge.console import note, track
 from fcos_edge.errors import DataError, ImageError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fcos_edge.detections import Detections
     from fcos_edge.detector import Detector
     from fcos_edge.results import ResultFolder
@@ -45,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", type=positive_int, metavar="N", help="end a video or camera after N frames"
     )
+    parser.add_argument(
+        "--coco", metavar="FILE", type=Path,
+        help="also write all detections as COCO result JSON; image_id is the number that a picture's name is,"
+        " else its place, from 1; category_id is the class's place, from 1",
+    )  # fmt: skip
     parser.epilog = (
         "With --json there is one JSON object per line on stdout, one line per picture or frame."
         " A camera runs until Ctrl-C or --frames; its video is kept."
@@ -53,21 +60,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Cheap mistakes first: a model takes seconds to load.
+    from fcos_edge.coco_results import check_results_file
     from fcos_edge.opening import open_model
     from fcos_edge.results import ResultFolder
     from fcos_edge.sources import Pictures, find_source
 
     source = find_source(args.source)
     out = args.out or (None if args.json else Path(DEFAULT_OUT))
+    pictures: tuple[Path, ...] = ()
     if isinstance(source, Pictures):
-        files = source.paths
+        files = pictures = source.paths
     else:
         files = (source.source,) if isinstance(source.source, Path) else ()
     if args.frames and isinstance(source, Pictures):
         raise UsageError("--frames is for videos and cameras; leave it out for pictures")
+    if args.coco is not None:
+        check_results_file(args.coco, "--coco")
     results = None if out is None else ResultFolder(out, files)
     with open_model(args.model, args) as detector:
-        report = _Report(detector, results, args.json)
+        coco = None if args.coco is None else _Coco(args.coco, pictures, detector)
+        report = _Report(detector, results, args.json, coco)
         try:
             if isinstance(source, Pictures):
                 return _detect_in_pictures(report, source, args.threshold)
@@ -78,12 +90,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Report:
-    """Where detections go: into the folder, if there is one, and with --json to stdout."""
+    """Where detections go: into the folder, if there is one, with --json to stdout, with --coco to a file."""
 
-    def __init__(self, detector: Detector, results: ResultFolder | None, is_json: bool) -> None:
+    def __init__(
+        self, detector: Detector, results: ResultFolder | None, is_json: bool, coco: _Coco | None
+    ) -> None:
         self.detector = detector
         self.results = results
         self.is_json = is_json
+        self.coco = coco
 
     def detect(self, image_bgr: UInt8Array, threshold: float | None) -> Detections:
         return self.detector(image_bgr, threshold)
@@ -94,11 +109,14 @@ class _Report:
         return draw_detections(image_bgr, detections, self.detector.spec.classes)
 
     def write_line(
-        self, source: str, image_bgr: UInt8Array, detections: Detections, frame: int | None = None
+        self, source: str, image_bgr: UInt8Array, detections: Detections, index: int, *, is_frame: bool
     ) -> None:
+        """index: which picture of the folder, or frame of the video, it is."""
         record: dict[str, Any] = {"source": source}
-        if frame is not None:
-            record["frame"] = frame
+        if is_frame:
+            record["frame"] = index
+        if self.coco is not None:
+            record["image_id"] = self.coco.add(detections, index)
         record["size_hw"] = list(image_bgr.shape[:2])
         record["detections"] = detections.to_records(self.detector.spec.classes)
         if self.results is not None:
@@ -106,10 +124,43 @@ class _Report:
         if self.is_json:
             print(json.dumps(record, allow_nan=False), flush=True)  # whoever reads a camera waits for it
 
+    def finish(self) -> None:
+        """All sources are done."""
+        if self.coco is not None:
+            self.coco.write()
+
     def count(self, detections: Detections) -> str:
         """`2 person, 1 dog`"""
         counts = Counter(self.detector.spec.classes[label] for label in detections.labels.tolist())
         return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
+
+
+class _Coco:
+    """Detections on their way to a COCO result file, which is written when all are there."""
+
+    def __init__(self, path: Path, files: Sequence[Path], detector: Detector) -> None:
+        from fcos_edge.coco_results import image_ids
+
+        self.path = path
+        self._ids = image_ids(files)
+        self._category_ids = range(1, 1 + len(detector.spec.classes))
+        self._entries: list[dict[str, Any]] = []
+
+    def add(self, detections: Detections, index: int) -> int:
+        """Returns the picture's id."""
+        image_id = index + 1 if self._ids is None else self._ids[index]
+        self._entries += detections.to_coco(image_id, self._category_ids)
+        return image_id
+
+    def write(self) -> None:
+        from fcos_edge.coco_results import write_results
+
+        write_results(self.path, self._entries, "--coco")
+        ids = "the place among the pictures or frames, from 1" if self._ids is None else "the file's name"
+        note(
+            f"wrote {self.path}: {len(self._entries)} detections; image_id is {ids},"
+            " category_id the class's place among the model's, from 1"
+        )
 
 
 def _detect_in_pictures(report: _Report, source: Pictures, threshold: float | None) -> int:
@@ -117,7 +168,7 @@ def _detect_in_pictures(report: _Report, source: Pictures, threshold: float | No
 
     num_broken = 0
     try:
-        for path in track(source.paths, "pictures") if source.folder else source.paths:
+        for index, path in enumerate(track(source.paths, "pictures") if source.folder else source.paths):
             try:
                 image_bgr = read_image_bgr(path)
             except ImageError as error:
@@ -132,13 +183,14 @@ def _detect_in_pictures(report: _Report, source: Pictures, threshold: float | No
             if report.results is not None:
                 drawn = report.drawn(image_bgr, detections)
                 where = f" -> {report.results.write_picture(path.name, drawn)}"
-            report.write_line(str(path), image_bgr, detections)
+            report.write_line(str(path), image_bgr, detections, index, is_frame=False)
             if not report.is_json:
                 print(f"{path}: {report.count(detections)}{where}")
     finally:
         # Each picture is a result of its own: those that are done stay, whatever ended the loop.
         if report.results is not None:
             report.results.finish()
+    report.finish()
     if num_broken:
         raise DataError(f"{num_broken} of {len(source.paths)} pictures cannot be read; the others are done")
     return 0
@@ -160,7 +212,9 @@ def _detect_in_video(report: _Report, source: Video, threshold: float | None, mo
                 found += len(detections)
                 if writer is not None:
                     writer.write(report.drawn(image_bgr, detections))
-                report.write_line(str(source.source), image_bgr, detections, frame=reader.num_read - 1)
+                report.write_line(
+                    str(source.source), image_bgr, detections, reader.num_read - 1, is_frame=True
+                )
                 if reader.num_read == most_frames:
                     break
         except KeyboardInterrupt:
@@ -170,6 +224,7 @@ def _detect_in_video(report: _Report, source: Video, threshold: float | None, mo
         if writer is not None and report.results is not None:
             writer.finish()
             report.results.finish()
+        report.finish()
         if not report.is_json:
             where = "" if writer is None else f" -> {writer.path}"
             print(f"{source.name}: {reader.num_read} frames, {found} detections{where}")

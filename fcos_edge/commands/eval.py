@@ -51,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Cheap mistakes first: a model takes seconds to load.
+    from fcos_edge.coco_results import check_results_file
     from fcos_edge.opening import open_model
     from fcos_edge.train.data.picture_list import is_unlabelled
-    from fcos_edge.train.evaluation.coco_results import check_results_file
 
     if args.curves and not args.json:
         raise UsageError("--curves: 101 numbers a class are for programs; add --json, or leave it out")
@@ -93,9 +93,9 @@ def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[s
 
 
 def _run_unlabelled(args: argparse.Namespace) -> int:
+    from fcos_edge.coco_results import coco_results
     from fcos_edge.opening import open_model
     from fcos_edge.train.data.picture_list import read_picture_list
-    from fcos_edge.train.evaluation.coco_results import coco_results
 
     listed = read_picture_list(args.data)
     with open_model(args.model, args) as detector:
@@ -142,7 +142,7 @@ def _find(
 
 def _write(path: Path, results: list[dict[str, Any]], num_pictures: int, ids: str) -> dict[str, Any]:
     """Write the file and say so; what the JSON document says of it."""
-    from fcos_edge.train.evaluation.coco_results import write_results
+    from fcos_edge.coco_results import write_results
 
     write_results(path, results)
     note(f"wrote {path}: {len(results)} detections in {num_pictures} pictures; {ids}")

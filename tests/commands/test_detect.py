@@ -167,6 +167,8 @@ def test_picture__of_an_odd_name(name: str, written: str) -> None:
     (["street.png", "--out", "model.npz"], "--out model.npz: model.npz is a file"),
     (["street.png", "--out", "model.npz/deeper"], "--out model.npz/deeper: model.npz is a file"),
     (["street.png", "--out", "drawn.jpg"], "--out drawn.jpg: names a folder, not a file"),
+    (["street.png", "--coco", "model.npz"], "--coco model.npz: is there already"),
+    (["street.png", "--coco", "nowhere/x.json"], "--coco nowhere/x.json: there is no folder nowhere"),
     # It holds the source and other things that a result could replace.
     (["street.png", "--out", "."], "--out .: holds files that are not from `detect`"),
 ])  # fmt: skip
@@ -213,6 +215,39 @@ def test_results_folder__as_source_is_refused(capsys: pytest.CaptureFixture[str]
     assert _detect("detections") == 2
     assert "detections/street.png: would be overwritten" in capsys.readouterr().err
     assert Path("detections/street.png").read_bytes() == drawn
+
+
+@pytest.mark.parametrize(("names", "ids", "said"), [
+    (["000000000042.png", "7.jpg"], [42, 7], "image_id is the file's name"),
+    (["a.png", "b.jpg"], [1, 2], "image_id is the place among the pictures or frames, from 1"),
+])  # fmt: skip
+def test_coco__has_all_detections(
+    names: list[str], ids: list[int], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in names:
+        _write_picture(f"in/{name}")
+    Path("in/z.jpg" if names[0] == "a.png" else "in/9.jpg").write_bytes(b"no picture")
+    # The broken picture costs only itself, and its number.
+    assert _detect("in", "--coco", "found.json") == 2
+    assert said in capsys.readouterr().err
+    entries = json.loads(Path("found.json").read_bytes())
+    left, top, right, bottom = BOX_XYXY
+    assert [entry["image_id"] for entry in entries] == ids
+    assert {entry["category_id"] for entry in entries} == {LABEL + 1}
+    # BOX_XYXY has three digits.
+    np.testing.assert_allclose(entries[0]["bbox"], [left, top, right - left, bottom - top], atol=1e-3)
+    assert entries[0]["score"] == pytest.approx(SCORE, abs=1e-4)
+    # The lines say which picture has which number.
+    lines = _lines(Path("detections/detections.jsonl").read_text())
+    assert [(Path(line["source"]).name, line["image_id"]) for line in lines] == list(
+        zip(names, ids, strict=True)
+    )
+
+
+def test_coco__of_a_video_counts_frames() -> None:
+    write_video(Path("7.avi"), [picture_bgr()] * 3)
+    assert _detect("7.avi", "--coco", "found.json", "--json") == 0
+    assert [entry["image_id"] for entry in json.loads(Path("found.json").read_bytes())] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.avi"])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fcos_edge.coco_results import coco_results
 from fcos_edge.detections import Detections
 from fcos_edge.errors import DataError
 from fcos_edge.train.data.dataset import IGNORED, LabelledPicture
@@ -23,7 +24,6 @@ from fcos_edge.train.evaluation.coco_figures import (
     compare_with_labels,
     compare_with_pictures,
 )
-from fcos_edge.train.evaluation.coco_results import coco_results
 from tests.coco_sets import CLASSES, make_coco_set
 
 Document = dict[str, Any]

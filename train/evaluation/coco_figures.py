@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 
+from fcos_edge.coco_results import coco_results
 from fcos_edge.detections import Detections
 from fcos_edge.errors import DataError
 from fcos_edge.train.data.dataset import IGNORED, LabelledPicture
 from fcos_edge.train.data.formats.coco import read_bbox
-from fcos_edge.train.evaluation.coco_results import coco_results
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 RECALLS = tuple(i / 100 for i in range(101))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fcos_edge.coco_results import coco_results
 from fcos_edge.console import track
 from fcos_edge.detections import Detections
 from fcos_edge.detector import Detector
@@ -21,7 +22,6 @@ from fcos_edge.image import read_image_bgr
 from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.data.formats import coco_document, read_pictures
 from fcos_edge.train.evaluation.coco_figures import Evaluation, category_ids, compare_with_labels
-from fcos_edge.train.evaluation.coco_results import coco_results
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fcos_edge.coco_results import check_results_file, coco_results, image_ids, write_results
 from fcos_edge.detections import Detections
 from fcos_edge.errors import UsageError
-from fcos_edge.train.evaluation.coco_results import check_results_file, coco_results, write_results
 
 
 def _two() -> Detections:
@@ -72,3 +72,15 @@ def test_write_results__what_cannot_be_written_leaves_nothing(tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"cannot be written .*; choose another --results"):
         check_results_file(long)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("names", "expected"), [
+    (["000000410650.jpg", "7.png"], [410650, 7]),
+    (["7.png", "street.png"], None),
+    (["7.png", "07.jpg"], None),  # one number for two
+    (["-7.png", "8.png"], None),
+    (["٧.png"], None),  # a digit, but not COCO's
+    ([], None),  # a video
+])  # fmt: skip
+def test_image_ids__are_the_names(names: list[str], expected: list[int] | None) -> None:
+    assert image_ids([Path("pictures", name) for name in names]) == expected
