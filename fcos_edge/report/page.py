@@ -25,6 +25,7 @@ from fcos_edge.writing import naming
 MARK = "made by fcos-edge"
 _MARK_WITHIN_BYTES = 600
 _REMEDY = "name another file"
+_STYLES = ("colors.css", "style.css", "charts.css")
 
 
 def render(template: str, **values: Any) -> str:
@@ -81,7 +82,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    style, script = (_source(environment, name) for name in ("style.css", "page.js"))
+    style = "".join(_source(environment, name) for name in _STYLES)
+    script = _source(environment, "page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {
         "mark": MARK,
