@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fcos_edge.arguments import (
     add_variant_options,
@@ -18,6 +18,7 @@ from fcos_edge.arguments import (
 )
 from fcos_edge.console import note, print_json
 from fcos_edge.errors import UsageError
+from fcos_edge.report.options import add_page_options, check_page_options, write_pages
 
 if TYPE_CHECKING:
     from fcos_edge.parity.limits import Limits
@@ -90,6 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline", metavar="FILE", type=Path, help="an earlier report (--json): what got worse fails too"
     )
+    add_page_options(parser)
+    parser.add_argument(
+        "--bench", metavar="FILE", type=Path, help="what `bench --json` wrote, to stand in the page, too"
+    )
     limits = parser.add_argument_group("gates", "exit code 1 where one fails; docs/parity.md explains them")
     for name, what in LIMITS.items():
         default = getattr(Limits(), name)
@@ -104,21 +109,24 @@ def run(args: argparse.Namespace) -> int:
     from fcos_edge.parity.measure import Request, collect, measure
     from fcos_edge.parity.summary import print_report
 
-    if args.collect is not None and (args.from_files or args.baseline or args.checkpoint):
+    of_report = (args.from_files, args.baseline, args.checkpoint, args.html, args.markdown, args.bench)
+    if args.collect is not None and any(of_report):
         raise UsageError(
-            "--collect only runs: leave out --from, --baseline and --checkpoint, and give them where the"
-            " report is made"
+            "--collect only runs: leave out --from, --baseline, --checkpoint, --html, --markdown and --bench,"
+            " and give them where the report is made"
         )
     if args.from_files and (args.runtime or args.precisions or args.python or args.onnx_in_openvino):
         raise UsageError(
             "--from reports on all that was collected: leave out --runtime, --precisions, --python and"
             " --onnx-in-openvino, and give them to --collect"
         )
+    check_page_options(args)
+    bench = _bench(args)
     request = Request(
         bundle=args.bundle, data=args.data, split=args.split, classes=args.classes, is_strict=args.strict,
         checkpoint=args.checkpoint, runtime=args.runtime, precisions=args.precisions,
         pythons=tuple(args.python), has_onnx_in_openvino=args.onnx_in_openvino, threads=args.threads,
-        timeout_s=args.timeout, draws=args.draws, limits=_limits(args),
+        timeout_s=args.timeout, draws=args.draws, limits=_limits(args), command=args.command_line,
     )  # fmt: skip
     if args.collect is not None:
         recording = collect(request, args.collect)
@@ -131,6 +139,8 @@ def run(args: argparse.Namespace) -> int:
                 print(f"FAILED {line}")
         return 1 if failures else 0
     report = measure(request, tuple(args.from_files or ()), args.baseline)
+    if args.html is not None or args.markdown is not None:
+        _write_pages(args, report.to_dict(), bench)
     if args.json:
         print_json(report.to_dict())
         for line in report.failures:
@@ -138,6 +148,35 @@ def run(args: argparse.Namespace) -> int:
     else:
         print_report(report)
     return 0 if report.passed else 1
+
+
+def _bench(args: argparse.Namespace) -> Mapping[str, Any] | None:
+    """What `--bench` names; read before the work."""
+    if args.bench is None:
+        return None
+    from fcos_edge.bundle import read_manifest
+    from fcos_edge.report.document import check_same_bundle, read_document
+
+    if args.html is None and args.markdown is None:
+        raise UsageError("--bench is shown in a page; name one with --html or --markdown, or leave it out")
+    kind, bench = read_document(args.bench)
+    if kind != "bench":
+        raise UsageError(f"--bench {args.bench}: is a report of {kind}; give what `bench --json` wrote")
+    artifacts = read_manifest(args.bundle).artifacts
+    check_same_bundle(bench, {one.name: sum(file.bytes for file in one.files) for one in artifacts})
+    return bench
+
+
+def _write_pages(
+    args: argparse.Namespace, document: Mapping[str, Any], bench: Mapping[str, Any] | None
+) -> None:
+    from fcos_edge.report.parity import parity_markdown, parity_page
+
+    write_pages(
+        args,
+        lambda: parity_page(document, bench=bench, data=args.data),
+        lambda: parity_markdown(document, bench=bench),
+    )
 
 
 def _limits(args: argparse.Namespace) -> Limits:

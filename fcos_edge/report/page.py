@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,8 @@ MARK = "made by fcos-edge"
 _MARK_WITHIN_BYTES = 600
 _REMEDY = "name another file"
 _STYLES = ("colors.css", "style.css", "charts.css")
+# HTML, people's names and numbers of issues.
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;", "#": "&#35;"})
 
 
 def render(template: str, **values: Any) -> str:
@@ -63,6 +66,18 @@ def write_page(path: Path, text: str) -> None:
             part.unlink(missing_ok=True)
 
 
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line, in a table's cell too."""
+    text = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", " ".join(text.split()))
+    return text.translate(_ENTITIES)
+
+
+def fence(line: str) -> str:
+    """A command line as a block of code, which nothing in it can end."""
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{ticks}sh\n{line}\n{ticks}"
+
+
 def _check_is_ours(option: str, path: Path) -> None:
     if path.is_file():
         with path.open("rb") as file:
@@ -85,6 +100,7 @@ def _environment() -> Environment:
     style = "".join(_source(environment, name) for name in _STYLES)
     script = _source(environment, "page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.filters |= {"md": escape_markdown, "fenced": fence}
     environment.globals |= {
         "mark": MARK,
         "version": __version__,
@@ -101,4 +117,4 @@ def _source(environment: Environment, name: str) -> str:
 
 
 def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
+    return path.parent / f".{path.name}.part"  # "." has no name

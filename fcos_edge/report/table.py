@@ -97,10 +97,30 @@ class Section:
     title: str
 
 
-def number(value: float | None, form: str = ".3g", note: str = "", tone: Tone = "") -> Cell:
-    """A cell of a number; None, and COCO's -1 where there is nothing to measure, are passed as None."""
-    return Cell(NOTHING if value is None else format(value, form).replace("-", "−"), value, note, tone)
+def number(value: float | None, form: str = "#.3g", note: str = "", tone: Tone = "") -> Cell:
+    """A cell of a number; None, and COCO's -1 where there is nothing to measure, are passed as None.
+
+    form  as of `format`; "#.3g" keeps zeros at the end, so that figures of a column are of equal precision
+    """
+    return Cell(NOTHING if value is None else _minus(format(value, form)).rstrip("."), value, note, tone)
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """`+0.0012`, `−0.0030`, and nothing but zeros without a sign."""
+    shown = format(value, f"+.{digits}f")
+    return _minus(shown) if float(shown) else shown[1:]
+
+
+def change(value: float | None, interval: Sequence[float] | None = None, tone: Tone = "") -> Cell:
+    """A cell of a difference, with its 95 % interval as the note."""
+    note = "" if interval is None else "{} to {}".format(*map(signed, interval))
+    return Cell(NOTHING if value is None else signed(value), value, note, tone)
 
 
 def text(value: str, note: str = "", tone: Tone = "") -> Cell:
     return Cell(value, None, note, tone)
+
+
+def _minus(shown: str) -> str:
+    """With a minus as wide as a plus, so that figures stand under each other."""
+    return shown.replace("-", "−") if "e" not in shown else shown

@@ -1,0 +1,152 @@
+"""What a parity report decides, in words: whether to ship, why, and the three figures that matter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fcos_edge.report.series import Artifact, int8_or_all
+from fcos_edge.report.table import NOTHING, Tile, signed
+
+_MOST_LINES = 5
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`SHIP` or `DO NOT SHIP`, one sentence, what failed, and what must be known besides."""
+
+    has_passed: bool
+    sentence: str
+    lines: Sequence[str]
+    notes: Sequence[str]
+    tiles: Sequence[Tile]
+
+    @property
+    def headline(self) -> str:
+        return "SHIP" if self.has_passed else "DO NOT SHIP"
+
+    @property
+    def tone(self) -> str:
+        return "good" if self.has_passed else "bad"
+
+
+def judge(document: Mapping[str, Any]) -> Verdict:
+    """document: what `parity --json` wrote"""
+    artifacts: Sequence[Artifact] = document["artifacts"]
+    failed = [one for one in artifacts if not one["passed"]]
+    data = document["data"]
+    measured = f"{data['pictures']:,} pictures with {data['boxes']:,} labelled boxes"
+    if document["passed"]:
+        judged = sum(gate["is_judged"] for one in artifacts for gate in one["gates"])
+        sentence = (
+            f"{_all_of(len(artifacts))} find what the reference finds, within the limits: {judged:,} of"
+            f" {judged:,} gates passed on {measured}."
+        )
+    else:
+        sentence = (
+            f"{len(failed)} of {_count(len(artifacts), 'exported model')} failed on {measured}. What was"
+            " found, and what is allowed:"
+        )
+    lines = [_said(one, gate) for one in failed for gate in one["gates"] if not gate["passed"]]
+    if len(lines) > _MOST_LINES:
+        more = len(lines) - _MOST_LINES + 1
+        lines = [*lines[: _MOST_LINES - 1], f"and {more} more gates: see Gates below"]
+    tiles = [_accuracy(document), _speed(artifacts), _size(artifacts)]
+    return Verdict(document["passed"], sentence, lines, _notes(document), tiles)
+
+
+def _said(one: Artifact, gate: Mapping[str, Any]) -> str:
+    return f"{one['name']}: {gate['description']} (gate {gate['name']})"
+
+
+def _notes(document: Mapping[str, Any]) -> list[str]:
+    """What the verdict does not say by itself."""
+    artifacts = document["artifacts"]
+    notes = []
+    if not document["passed"] and (passed := [one["name"] for one in artifacts if one["passed"]]):
+        notes.append(f"Passed: {', '.join(passed)}.")
+    if seen := document["data"].get("calibrated_on"):
+        notes.append(f"int8 was calibrated on {seen} of these pictures, where it looks better than it is.")
+    if reasons := reasons_not_judged(artifacts):
+        said = "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
+        notes.append(f"Not judged: {said}.")
+    slow = [one["name"] for one in artifacts if one["latency_ratio"] and one["latency_ratio"]["median"] > 1]
+    if slow:
+        notes.append(f"int8 is slower than fp32 here in {', '.join(slow)}.")
+    if document["skipped"]:
+        notes.append(f"Not run, no runtime for them there: {', '.join(document['skipped'])}.")
+    return notes
+
+
+def reasons_not_judged(artifacts: Sequence[Artifact]) -> dict[str, list[str]]:
+    """Why -> the gates that were only reported."""
+    reasons: dict[str, list[str]] = {}
+    for gate in (gate for one in artifacts for gate in one["gates"] if not gate["is_judged"]):
+        names = reasons.setdefault(gate["why"], [])
+        if gate["name"] not in names:
+            names.append(gate["name"])
+    return reasons
+
+
+def _accuracy(document: Mapping[str, Any]) -> Tile:
+    """Of the artifact that loses most."""
+    label = "Accuracy kept"
+    measured = [one for one in int8_or_all(document["artifacts"]) if one["accuracy"]["figures"]["AP"] >= 0]
+    before = document["reference"]["accuracy"]["figures"]["AP"]
+    if not measured or before <= 0:
+        return Tile(label, NOTHING, "nothing was measured")
+    worst = min(measured, key=lambda one: one["accuracy"]["figures"]["AP"])
+    after = worst["accuracy"]["figures"]["AP"]
+    change = worst["difference"]["figures"]["AP"] if worst["difference"] else None
+    interval = ""
+    if change is not None and change["interval_95"] is not None:
+        interval = ", change {} to {} in 95 of 100 draws".format(*map(signed, change["interval_95"]))
+    which = f"the least of {len(measured)}" if len(measured) > 1 else "the only one measured"
+    note = f"AP {after:.4f} of {before:.4f}{interval}; {which}: {worst['name']}"
+    return Tile(label, f"{100 * after / before:.1f} %", note, after, "" if worst["passed"] else "bad")
+
+
+def _speed(artifacts: Sequence[Artifact]) -> Tile:
+    """Of the fastest that passed; where none did, of the fastest."""
+    label = "Speed gained"
+    with_ratio = _preferred([one for one in artifacts if one["latency_ratio"] and one["latency_ms"]])
+    if with_ratio:
+        best = min(with_ratio, key=lambda one: float(one["latency_ratio"]["median"]))
+        ratio = best["latency_ratio"]["median"]
+        whole = best["latency_ms"]["whole"]["p50_ms"]
+        note = f"as fast as fp32 in the same runtime: {whole:.3g} ms a picture, {best['name']}{_failed(best)}"
+        return Tile(label, f"{1 / ratio:.2f} ×", note, ratio, "warn" if ratio > 1 else "")
+    timed = _preferred([one for one in artifacts if one["latency_ms"]])
+    if not timed:
+        return Tile(label, NOTHING, "nothing was timed")
+    best = min(timed, key=lambda one: float(one["latency_ms"]["whole"]["p50_ms"]))
+    whole = best["latency_ms"]["whole"]["p50_ms"]
+    return Tile("Time", f"{whole:.3g} ms", f"a picture, median: {best['name']}{_failed(best)}", whole)
+
+
+def _size(artifacts: Sequence[Artifact]) -> Tile:
+    label = "Smallest size"
+    if not artifacts:
+        return Tile(label, NOTHING, "nothing was measured")
+    best = min(_preferred(artifacts), key=lambda one: int(one["bytes"]))
+    largest = max(one["bytes"] for one in artifacts)
+    part = f", {100 * best['bytes'] / largest:.0f} % of the largest" if largest > best["bytes"] else ""
+    return Tile(label, f"{best['bytes'] / 1e6:.2f} MB", f"{best['file']}{part}{_failed(best)}", best["bytes"])
+
+
+def _preferred(artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """Those that passed, where any did: what cannot be shipped has gained nothing."""
+    return [one for one in artifacts if one["passed"]] or list(artifacts)
+
+
+def _failed(one: Artifact) -> str:
+    return "" if one["passed"] else ", which failed"
+
+
+def _count(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
+
+
+def _all_of(count: int) -> str:
+    return "The exported model" if count == 1 else f"All {count} exported models"
