@@ -28,7 +28,7 @@ def case_table(document: Mapping[str, Any]) -> Table:
             text(case["file"], case["failure"], "bad" if case["failure"] else ""), text(case["precision"]),
             text(case["package"]), number(case["threads"], "d"),
             *(number(whole.get(name)) for name in ("p50_ms", "p90_ms", "p99_ms")),
-            number(inference.get("p50_ms")), number(case["first_ms"], ".4g"), number(case["load_ms"], ".4g"),
+            number(inference.get("p50_ms")), number(case["first_ms"]), number(case["load_ms"]),
             number(case["memory_mib"].get("peak"), ".0f"),
             Cell(f"{case['size_bytes'] / 1e6:.2f}", case["size_bytes"]),
         ])  # fmt: skip

@@ -119,7 +119,7 @@ def stage_table(document: Mapping[str, Any]) -> Table | None:
         rows.append([
             text(one["name"]), *medians, number(whole["p50_ms"]), number(whole["p90_ms"]),
             number(whole["p99_ms"]), number(whole["largest_ms"]), number(whole["n"], ","),
-            number(one["first_ms"], ".4g"), number(one["load_ms"], ".4g"),
+            number(one["first_ms"]), number(one["load_ms"]),
         ])  # fmt: skip
     caption = "Medians, where nothing else is said. With few calls there is no rarer one to speak of."
     return Table("stage-table", caption, columns, rows) if rows else None

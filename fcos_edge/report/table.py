@@ -100,8 +100,11 @@ class Section:
 def number(value: float | None, form: str = "#.3g", note: str = "", tone: Tone = "") -> Cell:
     """A cell of a number; None, and COCO's -1 where there is nothing to measure, are passed as None.
 
-    form  as of `format`; "#.3g" keeps zeros at the end, so that figures of a column are of equal precision
+    form  as of `format`; "#.3g" keeps zeros at the end, so that figures of a column are of equal precision,
+          and has no exponent for thousands
     """
+    if value is not None and form == "#.3g" and 1000 <= abs(value) < 1e9:
+        form = ",.0f"
     return Cell(NOTHING if value is None else _minus(format(value, form)).rstrip("."), value, note, tone)
 
 

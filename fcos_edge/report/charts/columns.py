@@ -18,6 +18,7 @@ from fcos_edge.report.charts.frame import (
     both_widths,
     label_axes,
     new_figure,
+    scale_log,
     short,
 )  # fmt: skip
 from fcos_edge.report.svg import INK, SURFACE, plain, set_tip
@@ -77,8 +78,7 @@ def grouped_bars(
                 set_tip(head, f"{series.name}, {groups[group]}: {value:.3g}")
         axes.set_xlim(-0.5, len(groups) - 0.5)
         if is_log:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            scale_log(axes, "y")
         top = max([*known, limit or 0.0], default=1.0)
         axes.set_ylim(floor, top * (2 if is_log else 1.1))
         if limit is not None:

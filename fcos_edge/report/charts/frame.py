@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
@@ -109,6 +109,17 @@ def _quieten(axes: Axes, frame: Frame) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.locator_params(axis="x", nbins=5 if frame.is_narrow else 8)
+
+
+def scale_log(axes: Axes, name: Literal["x", "y"]) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5, which a short one has, too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set(**{f"{name}scale": "log"})
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def label_axes(axes: Axes, x_label: str, y_label: str) -> None:

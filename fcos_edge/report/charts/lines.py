@@ -17,6 +17,7 @@ from fcos_edge.report.charts.frame import (
     both_widths,
     label_axes,
     new_figure,
+    scale_log,
 )  # fmt: skip
 from fcos_edge.report.svg import SURFACE, set_tip
 
@@ -76,7 +77,7 @@ def line_chart(
                 (spot,) = axes.plot([x], [y], marker="o", markersize=11, color=look.color, alpha=0, zorder=5)
                 set_tip(spot, tip)
         if is_log:
-            axes.set_yscale("log")
+            scale_log(axes, "y")
         if x_range:
             axes.set_xlim(*x_range)
         if y_range:

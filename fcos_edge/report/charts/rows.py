@@ -20,6 +20,7 @@ from fcos_edge.report.charts.frame import (
     both_widths,
     label_axes,
     new_figure,
+    scale_log,
     short,
 )  # fmt: skip
 from fcos_edge.report.svg import GRID, INK, MUTED, SURFACE, set_tip
@@ -146,8 +147,7 @@ def box_plots(
 
     def finish(axes: Axes) -> None:
         if is_log:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            scale_log(axes, "x")
         else:
             axes.set_xlim(left=0)
 
