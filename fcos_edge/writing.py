@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from fcos_edge.errors import UsageError
 
@@ -33,6 +34,48 @@ def naming(path: Path, remedy: str) -> Iterator[None]:
             raise
         room = "make room there, or " if error.errno in DISK_FULL else ""
         raise UsageError(f"{path}: cannot be written ({error.strerror}); {room}{remedy}") from None
+
+
+def check_new_file(path: Path, option: str) -> None:
+    """Raise UsageError where a new file cannot be made at `path`: before the work, not after it.
+
+    option  what named it, as "--results"
+    """
+    with naming(path, f"choose another {option}"):
+        if path.exists() or path.is_symlink():
+            raise UsageError(f"{option} {path}: is there already; name another file, or move this one")
+    check_can_write(path, option)
+
+
+def check_can_write(path: Path, option: str) -> None:
+    """The same for a file that may be replaced."""
+    with naming(path, f"choose another {option}"):
+        if not path.parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.parent}; make it first")
+        part = _part(path)
+        part.touch()
+        part.unlink()
+
+
+@contextmanager
+def whole_file(path: Path, remedy: str) -> Iterator[TextIO]:
+    """A text file to write into, which takes its name when all is written: never half a file.
+
+    remedy  as `naming`'s. Raises UsageError where the disk or its owner refuses.
+    """
+    part = _part(path)
+    try:
+        with naming(path, remedy):
+            with part.open("w", encoding="utf-8") as file:
+                yield file
+            os.replace(part, path)
+    finally:
+        with suppress(OSError):  # what stopped the writing is said already
+            part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    return path.parent / f".{path.name}.part"  # "." has no name
 
 
 def append_line(path: Path, line: str) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from fcos_edge.arguments import CALIBRATION_PICTURES
 from fcos_edge.console import note
-from fcos_edge.errors import FcosEdgeError, UsageError
+from fcos_edge.errors import FcosEdgeError
 from fcos_edge.quantize.calibration_data import PictureFiles, find_calibration_data
 from fcos_edge.quantize.make_record import calibrated_checkpoint
 from fcos_edge.quantize.recipe import DEFAULT_RECIPE, parse_recipe
 from fcos_edge.train.checkpoint import load_checkpoint, save_checkpoint
+from fcos_edge.writing import check_new_file
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,8 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def recalibrate(checkpoint: Path, data: list[Path], out: Path, recipe: str) -> None:
     """Write `out`. Raises FcosEdgeError for what is wrong with the arguments."""
-    if out.exists():
-        raise UsageError(f"--out {out}: is there already; name a new file")
+    check_new_file(out, "--out")
     chosen = parse_recipe(recipe)
     loaded = load_checkpoint(checkpoint)
     paths: list[Path] = []

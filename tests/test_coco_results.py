@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcos_edge.coco_results import check_results_file, coco_results, image_ids, write_results
+from fcos_edge.coco_results import coco_results, image_ids, write_results
 from fcos_edge.detections import Detections
 from fcos_edge.errors import UsageError
+from fcos_edge.writing import check_new_file
 
 
 def _two() -> Detections:
@@ -49,15 +50,15 @@ def test_write_results__is_read_by_the_evaluator(tmp_path: Path) -> None:
         ("there.json/x.json", "there is no folder"),
     ],
 )
-def test_check_results_file__refuses(tmp_path: Path, name: str, line: str) -> None:
+def test_check_new_file__refuses(tmp_path: Path, name: str, line: str) -> None:
     (tmp_path / "there.json").write_text("[]")
     with pytest.raises(UsageError, match=line):
-        check_results_file(tmp_path / name)
+        check_new_file(tmp_path / name, "--results")
     assert (tmp_path / "there.json").read_text() == "[]"
 
 
-def test_check_results_file__leaves_nothing(tmp_path: Path) -> None:
-    check_results_file(tmp_path / "new.json")
+def test_check_new_file__leaves_nothing(tmp_path: Path) -> None:
+    check_new_file(tmp_path / "new.json", "--results")
     assert not list(tmp_path.iterdir())
 
 
@@ -70,7 +71,7 @@ def test_write_results__what_cannot_be_written_leaves_nothing(tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"cannot be written .*; choose another --results"):
         write_results(long, results)
     with pytest.raises(UsageError, match=r"cannot be written .*; choose another --results"):
-        check_results_file(long)
+        check_new_file(long, "--results")
     assert not list(tmp_path.iterdir())
 
 

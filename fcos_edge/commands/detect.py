@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fcos_edge.arguments import add_model_options, fraction, positive_int
 from fcos_edge.console import note, track
 from fcos_edge.errors import DataError, ImageError, UsageError
+from fcos_edge.writing import check_new_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Cheap mistakes first: a model takes seconds to load.
-    from fcos_edge.coco_results import check_results_file
     from fcos_edge.opening import open_model
     from fcos_edge.results import ResultFolder
     from fcos_edge.sources import Pictures, find_source
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.frames and isinstance(source, Pictures):
         raise UsageError("--frames is for videos and cameras; leave it out for pictures")
     if args.coco is not None:
-        check_results_file(args.coco, "--coco")
+        check_new_file(args.coco, "--coco")
     results = None if out is None else ResultFolder(out, files)
     with open_model(args.model, args) as detector:
         coco = None if args.coco is None else _Coco(args.coco, pictures, detector)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fcos_edge.arguments import add_model_options
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import DataError, UsageError
+from fcos_edge.writing import check_new_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Cheap mistakes first: a model takes seconds to load.
-    from fcos_edge.coco_results import check_results_file
     from fcos_edge.opening import open_model
     from fcos_edge.train.data.picture_list import is_unlabelled
 
     if args.curves and not args.json:
         raise UsageError("--curves: 101 numbers a class are for programs; add --json, or leave it out")
     if args.results is not None:
-        check_results_file(args.results)
+        check_new_file(args.results, "--results")
     if is_unlabelled(args.data):
         if args.results is None:
             raise DataError(

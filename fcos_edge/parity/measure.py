@@ -24,7 +24,6 @@ from fcos_edge.parity.recording import (
     PictureId,
     Recording,
     VariantRun,
-    check_recording_file,
     read_recording,
     write_recording,
 )
@@ -36,6 +35,7 @@ from fcos_edge.sensitivity_table import read_table
 from fcos_edge.threads import checked_threads
 from fcos_edge.workers.process import TIMEOUT_S, open_interpreters
 from fcos_edge.workers.variants import Variant, chosen_variants, plan_variants, this_interpreter
+from fcos_edge.writing import check_new_file
 
 if TYPE_CHECKING:
     from fcos_edge.train.evaluation.evaluate import LabelledSplit
@@ -130,7 +130,7 @@ def collect(request: Request, out: Path) -> Recording:
     """Run every artifact and write what each found and took to `out`. Needs no evaluation packages."""
     from fcos_edge.train.data.formats import read_pictures
 
-    check_recording_file(out)
+    check_new_file(out, "--collect")
     manifest = read_manifest(request.bundle)
     classes = _chosen(request.classes, manifest.spec.classes)
     variants = chosen_variants(_plan(request, manifest)[0], request.precisions)

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from fcos_edge.detections import Detections
 from fcos_edge.errors import SpecError, UsageError
 from fcos_edge.spec import ModelSpec, check_version
 from fcos_edge.workers.variants import Variant
-from fcos_edge.writing import naming
+from fcos_edge.writing import whole_file
 
 RUN_VERSION = (1, 0)
 RUN_SCHEMA = "fcos-edge.parity-run/"
@@ -111,30 +109,11 @@ class Recording:
     machine: str = ""
 
 
-def check_recording_file(path: Path) -> None:
-    """Raise UsageError where a recording cannot go to `path`: before the work, not after it."""
-    part = path.with_name(f".{path.name}.part")
-    with naming(path, "choose another --collect"):
-        if path.exists() or path.is_symlink():
-            raise UsageError(f"--collect {path}: is there already; name another file, or move this one")
-        if not path.parent.is_dir():
-            raise UsageError(f"--collect {path}: there is no folder {path.parent}; make it first")
-        part.touch()
-        part.unlink()
-
-
 def write_recording(path: Path, recording: Recording) -> None:
     """Write JSON Lines, whole or not at all. Raises UsageError where the disk refuses."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with naming(path, "choose another --collect"):
-            with part.open("w", encoding="utf-8") as file:
-                for line in _lines(recording):
-                    file.write(json.dumps(line, allow_nan=False) + "\n")
-            os.replace(part, path)
-    finally:
-        with suppress(OSError):  # what stopped the writing is said already
-            part.unlink(missing_ok=True)
+    with whole_file(path, "choose another --collect") as file:
+        for line in _lines(recording):
+            file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 def read_recording(path: Path, machine: str | None = None) -> Recording:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from markupsafe import Markup
 
 from fcos_edge import __version__
 from fcos_edge.errors import UsageError
-from fcos_edge.writing import naming
+from fcos_edge.writing import check_can_write, naming, whole_file
 
 # Stands near the beginning of every page of ours.
 MARK = "made by fcos-edge"
@@ -44,26 +42,16 @@ def check_page_file(option: str, path: Path) -> None:
 
     option  what named the file, as "--html"
     """
-    part = _part(path)
     with naming(path, _REMEDY):
         if path.exists() or path.is_symlink():
             _check_is_ours(option, path)
-        if not path.parent.is_dir():
-            raise UsageError(f"{option} {path}: there is no folder {path.parent}; make it first")
-        part.touch()
-        part.unlink()
+    check_can_write(path, option)
 
 
 def write_page(path: Path, text: str) -> None:
     """Write what `render` made, whole or not at all. Raises UsageError where the disk refuses."""
-    part = _part(path)
-    try:
-        with naming(path, _REMEDY):
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, path)
-    finally:
-        with suppress(OSError):  # what stopped the writing is said already
-            part.unlink(missing_ok=True)
+    with whole_file(path, _REMEDY) as file:
+        file.write(text)
 
 
 def escape_markdown(text: str) -> str:
@@ -114,7 +102,3 @@ def _environment() -> Environment:
 def _source(environment: Environment, name: str) -> str:
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
-
-
-def _part(path: Path) -> Path:
-    return path.parent / f".{path.name}.part"  # "." has no name

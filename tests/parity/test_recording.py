@@ -21,11 +21,11 @@ from fcos_edge.parity.recording import (
     PictureId,
     Recording,
     VariantRun,
-    check_recording_file,
     read_recording,
     write_recording,
 )
 from fcos_edge.workers.variants import Variant
+from fcos_edge.writing import check_new_file
 from tests.small_specs import SMALL_SPEC
 
 PICTURES = (PictureId(7, "a.jpg", "a" * 64), PictureId(9, "b.jpg", "b" * 64))
@@ -197,7 +197,7 @@ def test_version__of_a_later_release_names_what_to_install(written: Path) -> Non
 
 
 def test_check_file__before_the_work(tmp_path: Path) -> None:
-    check_recording_file(tmp_path / "new.jsonl")
+    check_new_file(tmp_path / "new.jsonl", "--collect")
     assert not list(tmp_path.iterdir())
     (tmp_path / "old.jsonl").write_text("keep me")
     (tmp_path / "link.jsonl").symlink_to("nowhere")
@@ -209,7 +209,7 @@ def test_check_file__before_the_work(tmp_path: Path) -> None:
         ("n" * 250 + ".jsonl", "File name too long"),
     ):
         with pytest.raises(UsageError, match=said):
-            check_recording_file(tmp_path / name)
+            check_new_file(tmp_path / name, "--collect")
     assert (tmp_path / "old.jsonl").read_text() == "keep me"
 
 
@@ -217,7 +217,7 @@ def test_check_file__before_the_work(tmp_path: Path) -> None:
 def test_check_file__a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="cannot be written"):
-        check_recording_file(tmp_path / "out.jsonl")
+        check_new_file(tmp_path / "out.jsonl", "--collect")
 
 
 def test_write__what_json_has_not_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def test_recalibrate__changes_the_record_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "out", "recipe", "error", "said"),
     [
-        ("golden", "old.safetensors", "w8c_a8t_mse", UsageError, "is there already; name a new file"),
+        ("golden", "old.safetensors", "w8c_a8t_mse", UsageError, "is there already; name another file"),
+        ("golden", "missing/new.safetensors", "w8c_a8t_mse", UsageError, "there is no folder"),
         ("golden", "new.safetensors", "w9", UsageError, "'w9' is none of w8c"),
         ("nothing", "new.safetensors", "w8c_a8t_mse", DataError, "no such folder"),
     ],
