@@ -184,7 +184,6 @@ class ParityCharts:
             svg = grouped_bars(
                 levels, columns, title=f"Raw differences, {title}", y_label="mean |difference| / spread",
                 description="Mean difference to the reference in standard deviations, level by level.",
-                is_log=True,
             )  # fmt: skip
             charts.append(Chart(title, svg))
         if charts:

@@ -18,7 +18,6 @@ from fcos_edge.report.charts.frame import (
     both_widths,
     label_axes,
     new_figure,
-    scale_log,
     short,
 )  # fmt: skip
 from fcos_edge.report.svg import INK, SURFACE, plain, set_tip
@@ -52,10 +51,9 @@ def grouped_bars(
     y_label: str,
     limit: float | None = None,
     limit_text: str = "",
-    is_log: bool = False,
     height: int = 260,
 ) -> Markup:
-    """A column for each series in each group; its head has the series' shape. `limit` is a dashed line."""
+    """A column for each series in each group, from zero; its head has the series' shape. `limit` is a dashed line."""
 
     def draw(frame: Frame) -> Figure:
         names = [series.name for series in columns]
@@ -63,24 +61,21 @@ def grouped_bars(
         step = _WIDTH / max(1, len(columns))
         thick = min(14.0, 0.62 * step * frame.width * 0.88 / max(1, len(groups)))
         known = [value for series in columns for value in series.values if value is not None and value > 0]
-        floor = min(known, default=1.0) / 2 if is_log else 0.0
         for place, series in enumerate(columns):
             look = Look.of(series.number)
             for group, value in enumerate(series.values):
-                if value is None or (is_log and value <= 0):
+                if value is None:
                     continue
                 x = group + (place + 0.5) * step - _WIDTH / 2
-                axes.plot([x, x], [floor, value], color=look.color, linewidth=thick, alpha=0.75,
+                axes.plot([x, x], [0, value], color=look.color, linewidth=thick, alpha=0.75,
                           solid_capstyle="butt", zorder=2)  # fmt: skip
                 (head,) = axes.plot([x], [value], marker=look.marker or "_", color=look.color, zorder=3,
                     markersize=min(7.0, thick + 2), markeredgecolor=SURFACE if look.marker else INK,
                     markeredgewidth=0.7)  # fmt: skip
                 set_tip(head, f"{series.name}, {groups[group]}: {value:.3g}")
         axes.set_xlim(-0.5, len(groups) - 0.5)
-        if is_log:
-            scale_log(axes, "y")
         top = max([*known, limit or 0.0], default=1.0)
-        axes.set_ylim(floor, top * (2 if is_log else 1.1))
+        axes.set_ylim(0, 1.1 * top)
         if limit is not None:
             axes.axhline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=4)
             axes.annotate(plain(limit_text), (1, limit), (0, 3), ("axes fraction", "data"), "offset points",
