@@ -53,7 +53,7 @@ def grouped_bars(
     limit_text: str = "",
     height: int = 260,
 ) -> Markup:
-    """A column for each series in each group, from zero; its head has the series' shape. `limit` is a dashed line."""
+    """A column from zero for each series in each group; its head has the series' shape. `limit` is dashed."""
 
     def draw(frame: Frame) -> Figure:
         names = [series.name for series in columns]
