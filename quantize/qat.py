@@ -38,7 +38,7 @@ from fcos_edge.train.config import AugmentConfig, QatConfig, TrainConfig
 from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.presets import PRESETS, find_preset
-from fcos_edge.train.run import RECORD_FILE
+from fcos_edge.train.run_files import RECORD_FILE
 from fcos_edge.writing import naming
 
 QAT_TOKEN = "qat"  # in a recipe's name

@@ -16,12 +16,17 @@ from fcos_edge import __version__
 from fcos_edge.errors import CheckpointError, UsageError
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.config import QatConfig, TrainConfig
-from fcos_edge.train.state import STATE_FILE
-from fcos_edge.train.tracking import BOARD_FOLDER, METRICS_FILE
+from fcos_edge.train.run_files import (
+    BOARD_FOLDER,
+    COMMAND,
+    METRICS_FILE,
+    PAGE_FILE,
+    RECORD_FILE,
+    RUN_FILE,
+    STATE_FILE,
+)
 from fcos_edge.writing import naming
 
-RUN_FILE = "run.json"
-RECORD_FILE = "record.json"  # of quantization-aware training: what it begins with
 NO_WEIGHTS = "none"
 MOST_HELD_OUT = 200
 
@@ -93,7 +98,8 @@ def read_run(out_dir: Path) -> Run:
     """The run that a folder belongs to. Raises UsageError where there is none."""
     path = out_dir / RUN_FILE
     try:
-        return Run.from_dict(json.loads(path.read_bytes()))
+        document = {**json.loads(path.read_bytes())}
+        return Run.from_dict({key: value for key, value in document.items() if key != COMMAND})
     except OSError as error:
         raise UsageError(f"{path}: no run to resume ({error.strerror}); give a run's folder") from None
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError, CheckpointError) as error:
@@ -101,8 +107,10 @@ def read_run(out_dir: Path) -> Run:
         raise UsageError(f"{path}: damaged ({reason}); give the run's own arguments again") from None
 
 
-def claim_folder(run: Run, out_dir: Path) -> None:
+def claim_folder(run: Run, out_dir: Path, command: str = "") -> None:
     """Make `out_dir` the folder of `run`, or find that it is.
+
+    command  the line that begins it, for its report
 
     Raises UsageError, and changes nothing, where it holds a finished run, another run, or other files.
     """
@@ -112,7 +120,7 @@ def claim_folder(run: Run, out_dir: Path) -> None:
     if out_dir.exists() and not out_dir.is_dir():
         raise UsageError(f"{out_dir}: is a file, expected a folder; {advice}")
     found = {entry.name for entry in out_dir.iterdir()} if out_dir.is_dir() else set()
-    own = {RUN_FILE, RECORD_FILE, STATE_FILE, METRICS_FILE, BOARD_FOLDER, path.name}
+    own = {RUN_FILE, RECORD_FILE, STATE_FILE, METRICS_FILE, BOARD_FOLDER, PAGE_FILE, path.name}
     if foreign := sorted(found - own - {f".{name}.part" for name in own}):
         raise UsageError(f"{out_dir}: holds {foreign[0]}, which is not of this run; {advice}")
     wanted = json.loads(json.dumps(run.to_dict()))
@@ -123,13 +131,16 @@ def claim_folder(run: Run, out_dir: Path) -> None:
             out_dir.mkdir(parents=True, exist_ok=True)
             part = out_dir / f".{RUN_FILE}.part"
             try:
-                part.write_text(json.dumps(wanted, indent=1, sort_keys=True), encoding="utf-8")
+                text = json.dumps({**wanted, COMMAND: command}, indent=1, sort_keys=True)
+                part.write_text(text, encoding="utf-8")
                 os.replace(part, out_dir / RUN_FILE)
             finally:
                 part.unlink(missing_ok=True)
         return
     try:
         there = json.loads((out_dir / RUN_FILE).read_bytes())
+        if isinstance(there, dict):
+            there.pop(COMMAND, None)
     except (ValueError, RecursionError):
         there = None
     if there != wanted:

@@ -18,9 +18,9 @@ import torch
 
 from fcos_edge.errors import CheckpointError
 from fcos_edge.train.config import TrainConfig
+from fcos_edge.train.run_files import STATE_FILE
 from fcos_edge.writing import naming
 
-STATE_FILE = "state.pt"
 REMEDY = "move the run's folder, and give it with --out"
 
 

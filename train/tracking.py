@@ -15,11 +15,10 @@ from typing import Any
 
 from fcos_edge.console import Progress
 from fcos_edge.runtime import UInt8Array
+from fcos_edge.train.run_files import BOARD_FOLDER, METRICS_FILE
 from fcos_edge.train.state import REMEDY
 from fcos_edge.writing import append_line, naming
 
-METRICS_FILE = "metrics.jsonl"
-BOARD_FOLDER = "tensorboard"
 STEPS_BETWEEN_SCALARS = 10
 
 

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fcos_edge import __version__
 from fcos_edge.arguments import add_model_options, different_names
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import GateError, UsageError
+from fcos_edge.report.options import add_page_options, check_page_options, write_pages
 
 if TYPE_CHECKING:
     from fcos_edge.detector import Detector
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 SUMMARY = "measure a data set: best possible recall, ambiguous samples, anchors, box sizes"
 EXTRA = "train"
 
+SCHEMA = "fcos-edge.analyze/1.0"
 _PRESET = "lite0-320"
 _PAPER_LEVEL = "p4"  # table 1 and 2: "FCOS without FPN"
 
@@ -56,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="draw histograms of box sizes and aspect ratios there"
     )
+    add_page_options(parser, has_markdown=False)
     parser.add_argument(
         "--check", action="store_true",
         help="look for faults instead, in all splits: missing pictures, boxes outside, copies, ...;"
@@ -77,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
         from fcos_edge.train.analyze.histograms import check_folder
 
         check_folder(args.out)
+    check_page_options(args)
     # The paper needs no preset.
     config = None if args.paper else _config(args.preset or _PRESET)
     if args.model is None:
@@ -118,7 +123,11 @@ def _analyze(
 
 def _report(args: argparse.Namespace, analysis: Analysis, origins: OriginCount | None) -> None:
     name = args.data.resolve().name if args.data.is_file() else f"{args.data.resolve().name} {args.split}"
-    document = {"data": args.data.resolve().name, "split": args.split, **analysis.to_dict()}
+    document = {
+        "schema": SCHEMA, "command": args.command_line, "fcos_edge": __version__,
+        "data": args.data.resolve().name, "split": args.split, "counts": list(analysis.counts),
+        **analysis.to_dict(),
+    }  # fmt: skip
     if origins is not None:
         document["detections"] = origins.to_dict()
     if args.out is not None:
@@ -127,6 +136,10 @@ def _report(args: argparse.Namespace, analysis: Analysis, origins: OriginCount |
         written = write_histograms(args.out, analysis, name)
         document["histograms"] = [str(path) for path in written]
         note(f"wrote {' and '.join(map(str, written))}")
+    if args.html is not None:
+        from fcos_edge.report.analysis import analysis_page
+
+        write_pages(args, lambda: analysis_page(document))
     if args.json:
         print_json(document)
     else:
@@ -229,7 +242,7 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
     rules = [
         (args.check, "--check looks at labels and pictures alone",
          {**shape, **model, "--paper": args.paper or None, "--level": args.level, "--out": args.out,
-          "--model": args.model}),
+          "--html": args.html, "--model": args.model}),
         (args.paper, "--paper says how pictures are scaled, and which levels there are", shape),
         (args.model is not None, "--model has an input of its own", {"--size": args.size}),
         (args.model is None, "there is no --model", model),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fcos_edge.arguments import add_model_options
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import DataError, UsageError
+from fcos_edge.report.options import add_page_options, check_page_options, write_pages
 from fcos_edge.writing import check_new_file
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fcos_edge.train.evaluation.coco_figures import Evaluation
 
 SUMMARY = "measure accuracy on labelled pictures: the COCO figures, and AP per class"
+SCHEMA = "fcos-edge.eval/1.0"
 EXTRA = "parity"  # a checkpoint needs more, and opening it says so
 
 
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curves", action="store_true", help="add precision at 101 recalls for each class; needs --json"
     )
+    add_page_options(parser, has_markdown=False)
     add_model_options(parser)
 
 
@@ -59,7 +62,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--curves: 101 numbers a class are for programs; add --json, or leave it out")
     if args.results is not None:
         check_new_file(args.results, "--results")
+    check_page_options(args)
     if is_unlabelled(args.data):
+        if args.html is not None:
+            raise DataError(
+                f"{args.data}: pictures without labels, there is nothing to show; leave --html out"
+            )
         if args.results is None:
             raise DataError(
                 f"{args.data}: pictures without labels, there is nothing to measure;"
@@ -77,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[str, ...]) -> int:
     from fcos_edge.train.evaluation.evaluate import read_split
+    from fcos_edge.train.evaluation.operating import measure_at_threshold
 
     labelled = read_split(args.data, args.split, classes)
     found = _find(detector, labelled.pictures, classes, f"evaluating {labelled.name}")
@@ -85,11 +94,34 @@ def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[s
     if args.results is not None:
         ids = "image_id and category_id are the data set's"
         document |= _write(args.results, labelled.results(found), len(found), ids)
+    if args.json or args.html is not None:
+        document |= _described(args, detector)
+        thresholds = [detector.operating_thresholds[detector.spec.classes.index(name)] for name in classes]
+        at_threshold = measure_at_threshold(labelled, found, thresholds)
+        document |= at_threshold.add_to(evaluation.to_dict(has_curves=True))
+    if args.html is not None:
+        from fcos_edge.report.evaluation import evaluation_page
+
+        write_pages(args, lambda: evaluation_page(document))
     if args.json:
-        print_json({**document, **evaluation.to_dict(has_curves=args.curves)})
+        print_json({key: value for key, value in document.items() if args.curves or key != "curves"})
     else:
         _print(evaluation)
     return 0
+
+
+def _described(args: argparse.Namespace, detector: Detector) -> dict[str, Any]:
+    """What was measured, where, and how to do it again."""
+    from fcos_edge.conditions import measure_conditions
+    from fcos_edge.threads import checked_threads
+
+    name = "the embedded checkpoint" if args.model is None else args.model.name
+    return {
+        "schema": SCHEMA, "command": args.command_line, "name": detector.spec.name,
+        "model": detector.description or f"{name} (fp32) in PyTorch",
+        "input_hw": list(detector.spec.input_hw),
+        "conditions": measure_conditions(checked_threads(args.threads)),
+    }  # fmt: skip
 
 
 def _run_unlabelled(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`fcos-edge report`: pages of what other verbs wrote earlier with --json, as on a board."""
+"""`fcos-edge report`: pages of what other verbs wrote with --json, as on a board, and of training runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ SUMMARY = "make a page, or a comment in Markdown, of what other verbs wrote with
 EXTRA = "parity"
 
 Document = Mapping[str, Any]
+_ALONE = ("eval", "analyze", "training")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", metavar="FILE", nargs="+", type=Path,
-        help="what `parity` or `bench` wrote with --json; the page of a parity report shows a bench, too",
+        help="what `parity`, `bench`, `eval` or `analyze` wrote with --json, or the folder of a training run;"
+        " the page of a parity report shows a bench, too",
     )  # fmt: skip
     add_page_options(parser)
     parser.add_argument(
@@ -33,14 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fcos_edge.report.document import read_document
-
     if args.html is None and args.markdown is None:
         raise UsageError("nothing to write; name a file with --html, with --markdown or with both")
     check_page_options(args)
     documents: dict[str, Document] = {}
     for path in args.files:
-        kind, document = read_document(path)
+        kind, document = _read(path)
         if kind in documents:
             raise UsageError(f"{path}: a second {kind} report; give one of each kind")
         documents[kind] = document
@@ -50,6 +50,32 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _read(path: Path) -> tuple[str, Document]:
+    """A file that a verb wrote, or the folder of a training run."""
+    from fcos_edge.report.document import read_document
+
+    if not path.is_dir():
+        return read_document(path)
+    from fcos_edge.report.training import read_training
+
+    return "training", read_training(path)
+
+
+def _page_alone(kind: str, document: Document) -> str:
+    """Of what is no measurement of a bundle."""
+    if kind == "eval":
+        from fcos_edge.report.evaluation import evaluation_page as page
+    elif kind == "analyze":
+        from fcos_edge.report.analysis import analysis_page as page
+    else:
+        from fcos_edge.report.training import training_page as page
+    try:
+        return page(document)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"the {kind} report is damaged ({reason}); write it again with --json") from None
+
+
 def _pages(
     documents: Mapping[str, Document], args: argparse.Namespace
 ) -> tuple[Callable[[], str], Callable[[], str]]:
@@ -57,6 +83,12 @@ def _pages(
     from fcos_edge.report.document import check_same_bundle
     from fcos_edge.report.parity import bench_page, parity_markdown, parity_page
 
+    if alone := [kind for kind in _ALONE if kind in documents]:
+        kind = alone[0]
+        if len(documents) > 1:
+            raise UsageError(f"a page of {kind} holds nothing else; make a page of each file by itself")
+        _refuse(args, f"the page is of {kind}", "data", "bundle", "markdown")
+        return lambda: _page_alone(kind, documents[kind]), lambda: ""
     bench = documents.get("bench")
     if "parity" in documents:
         parity = documents["parity"]
@@ -67,12 +99,16 @@ def _pages(
             lambda: parity_markdown(parity, bench=bench),
         )
     assert bench is not None
-    for option in ("data", "bundle"):
-        if getattr(args, option) is not None:
-            raise UsageError(f"--{option}: there is no parity report among the files; leave it out")
+    _refuse(args, "there is no parity report among the files", "data", "bundle")
     if args.markdown is not None:
         raise UsageError("--markdown: a bench alone has no short form; give a parity report, too, or --html")
     return lambda: bench_page(bench), lambda: ""
+
+
+def _refuse(args: argparse.Namespace, reason: str, *options: str) -> None:
+    for option in options:
+        if getattr(args, option) is not None:
+            raise UsageError(f"--{option}: {reason}; leave it out")
 
 
 def _sensitivity(bundle: Path) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fcos_edge.arguments import CALIBRATION_PICTURES, different_names, positive_int
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import CheckpointError, UsageError
+from fcos_edge.report.options import add_page_options, check_page_options, write_pages
 
 if TYPE_CHECKING:
     from fcos_edge.train.checkpoint import Checkpoint
@@ -106,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-tensorboard", dest="board", action="store_false", help="write nothing for TensorBoard"
     )
+    add_page_options(parser, has_markdown=False)
     parser.add_argument(
         "--exclude",
         metavar="KIND,KIND",
@@ -130,6 +132,9 @@ def run(args: argparse.Namespace) -> int:
     from fcos_edge.train.processes import joined
     from fcos_edge.train.run import checkpoint_file, claim_folder
 
+    # The run's own folder is made later, or refused.
+    if args.html is not None and (args.out.exists() or args.html.parent.resolve() != args.out.resolve()):
+        check_page_options(args)
     keep_freed_memory()
     torch.set_num_threads(checked_threads(args.threads or default_threads()))
     machine = MachineOptions(args.workers, args.cache, args.save_every, args.eval_every, args.board)
@@ -145,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
 
             network = make_twin(plan.qat, plan.config, data.training, args.out, say).to(processes.device)
         if processes.is_first:
-            claim_folder(plan, args.out)
+            claim_folder(plan, args.out, args.command_line)
             if plan.qat is not None:
                 keep_record(network, args.out)
         processes.wait()
@@ -162,6 +167,8 @@ def run(args: argparse.Namespace) -> int:
             path = checkpoint_file(plan, args.out)
             save_checkpoint(path, checkpoint)
             _report(path, checkpoint, args.json)
+            if args.html is not None:
+                _write_page(args)
         processes.wait()
     return 0
 
@@ -270,6 +277,17 @@ def _report(path: Path, checkpoint: Checkpoint, is_json: bool) -> None:
             for name, row in held_out["classes"].items()
         ]
         print_table(("held out", "boxes", "AP", "AP50", "threshold"), rows)
+
+
+def _write_page(args: argparse.Namespace) -> None:
+    """The curves as a page. Whatever stops it: the run is done, and its checkpoint is whole."""
+    try:
+        from fcos_edge.report.training import read_training, training_page
+
+        write_pages(args, lambda: training_page(read_training(args.out)))
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        note(f"no page of the run, {what}; fcos-edge report {args.out} --html FILE tries again")
 
 
 def _say_nothing(message: str) -> None:

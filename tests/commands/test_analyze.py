@@ -209,3 +209,15 @@ def test_analyze__out_that_is_in_use(
         assert main(["analyze", "--data", str(shapes), "--out", str(tmp_path / out)]) == 2
         assert line in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["notes.txt"]
+
+
+def test_analyze__html_is_the_page_of_its_json(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, again = tmp_path / "analysis.html", tmp_path / "again.html"
+    document = _json(capsys, "--data", shapes, "--html", page)
+    assert sum(document["distributions"]["box_sizes"]["counts"]) == document["boxes"]
+    (tmp_path / "analysis.json").write_text(json.dumps(document))
+    assert main(["report", str(tmp_path / "analysis.json"), "--html", str(again)]) == 0
+    assert page.read_text() == again.read_text()
+    assert "Positives by level" in page.read_text()

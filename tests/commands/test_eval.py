@@ -50,9 +50,26 @@ def test_eval__json_is_what_evaluate_says(
     assert main(["eval", str(checkpoint), "--data", str(shapes), "--threads", "1", "--json"]) == 0
     captured = capsys.readouterr()
     document = json.loads(captured.out)
-    assert document == {
-        "data": shapes.name, "split": "val", **evaluate(open_checkpoint(checkpoint, 1), shapes).to_dict(),
-    }  # fmt: skip
+    expected = {
+        "data": shapes.name,
+        "split": "val",
+        **evaluate(open_checkpoint(checkpoint, 1), shapes).to_dict(),
+    }
+    classes = expected.pop("classes")
+    assert expected.items() <= document.items()
+    for name, figures in classes.items():
+        row = document["classes"][name]
+        assert figures.items() <= row.items()
+        assert row["threshold"] == 0.5
+        assert 0 <= row["hits"] <= min(row["boxes"], row["detections"])
+        assert row["recall"] == pytest.approx(row["hits"] / row["boxes"], abs=1e-4)  # four digits
+        low, high = row["AP_interval_95"]
+        assert 0 <= low <= high <= 1
+    assert document["schema"] == "fcos-edge.eval/1.0"
+    assert document["model"] == "x.safetensors (fp32) in PyTorch"
+    assert document["conditions"]["threads"] == 1
+    assert document["command"].startswith("fcos-edge eval")
+    assert "curves" not in document
     assert document["pictures"] == 2
     assert sum(row["boxes"] for row in document["classes"].values()) == 4
     assert "x.safetensors (fp32) in PyTorch" in captured.err
@@ -263,5 +280,32 @@ def test_eval__yolo_and_coco_say_the_same(
     said = []
     for data in (shapes, tmp_path, tmp_path / "data.yaml", shapes / "annotations" / "instances_val.json"):
         assert main(["eval", str(checkpoint), "--data", str(data), "--threads", "1", "--json"]) == 0
-        said.append({**json.loads(capsys.readouterr().out), "data": "x"})
+        document = json.loads(capsys.readouterr().out)
+        # What was asked for and when differ, and nothing else.
+        said.append({key: document[key] for key in document.keys() - {"data", "command", "conditions"}})
     assert said[1:] == said[:1] * 3
+
+
+def test_eval__html_is_the_page_of_its_json(
+    checkpoint: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, again = tmp_path / "eval.html", tmp_path / "again.html"
+    command = ["eval", str(checkpoint), "--data", str(shapes), "--threads", "1", "--html", str(page)]
+    assert main([*command, "--json", "--curves"]) == 0
+    (tmp_path / "eval.json").write_text(capsys.readouterr().out)
+    assert main(["report", str(tmp_path / "eval.json"), "--html", str(again)]) == 0
+    assert page.read_text() == again.read_text()
+    assert "Precision and recall" in page.read_text()
+
+
+def test_eval__page_that_cannot_be_written_is_refused_before_the_work(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.html").write_text("my own page")
+    for path, said in (
+        (tmp_path / "mine.html", "is there already and no page of ours"),
+        (tmp_path / "nowhere" / "x.html", "make it first"),
+    ):
+        # There is no such model either: nobody has looked yet.
+        assert main(["eval", "nowhere.onnx", "--data", str(shapes), "--html", str(path)]) == 2
+        assert said in capsys.readouterr().err

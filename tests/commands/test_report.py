@@ -11,6 +11,7 @@ import pytest
 from fcos_edge.cli import main
 from fcos_edge.report.page import MARK
 from tests.conftest import REPO_ROOT
+from tests.report.small_documents import make_analysis, make_evaluation, make_run
 
 RECORDED = REPO_ROOT / "tests" / "report"
 
@@ -52,6 +53,39 @@ def test_html__of_a_bench_alone(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench.html"
     assert main(["report", str(folder / "bench.json"), "--html", str(out)]) == 0
     assert out.read_text().startswith(f"<!doctype html>\n<!-- {MARK}")
+
+
+@pytest.mark.parametrize("kind", ["eval", "analyze", "training"])
+def test_html__of_eval_analyze_and_a_run(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, out = tmp_path / "given", tmp_path / "page.html"
+    if kind == "training":
+        make_run(given)
+    else:
+        given.write_text(json.dumps(make_evaluation() if kind == "eval" else make_analysis(), sort_keys=True))
+    command = ["report", str(given), "--html", str(out)]
+    assert main(command) == 0
+    assert out.read_text().startswith(f"<!doctype html>\n<!-- {MARK}")
+    for more, said in (
+        (["--markdown", str(tmp_path / "x.md")], f"--markdown: the page is of {kind}; leave it out"),
+        (["--data", "d"], f"--data: the page is of {kind}; leave it out"),
+    ):
+        assert main([*command, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_html__one_page_for_one_thing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, out = tmp_path / "eval.json", tmp_path / "page.html"
+    given.write_text(json.dumps(make_evaluation()))
+    assert main(["report", str(given), str(folder / "bench.json"), "--html", str(out)]) == 2
+    assert "a page of eval holds nothing else" in capsys.readouterr().err
+    given.write_text(json.dumps({"schema": "fcos-edge.eval/1.0", "classes": {}}))
+    assert main(["report", str(given), "--html", str(out)]) == 2
+    assert "the eval report is damaged (KeyError: " in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(("words", "said"), [

@@ -26,7 +26,8 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with everything that it leaves."""
     out = tmp_path_factory.mktemp("runs") / "new" / "x"
-    assert main(_command(shapes, out, "--epochs", "2", "--eval-every", "1", "--seed", "3")) == 0
+    more = ("--epochs", "2", "--eval-every", "1", "--seed", "3", "--html", str(out / "training.html"))
+    assert main(_command(shapes, out, *more)) == 0
     return out
 
 
@@ -51,6 +52,29 @@ def test_train__leaves_a_complete_checkpoint(finished: Path, shapes: Path) -> No
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[0]["held_out"]["pictures"] == 3
+
+
+def test_train__html_stands_in_the_new_folder_and_of_a_run_at_any_time(
+    finished: Path, tmp_path: Path
+) -> None:
+    assert main(["report", str(finished), "--html", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert page == (finished / "training.html").read_text()
+    steps = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert f"Finished: {steps} steps, epoch 2 of 2. AP is of 3 held-out pictures." in page
+    # The line that began it is in its folder.
+    assert f"--out {finished} --preset smoke" in page
+
+
+def test_train__page_that_cannot_be_written_is_refused_before_the_work(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, page = tmp_path / "x", tmp_path / "page.html"
+    command = [*_command(shapes, out, "--epochs", "1"), "--html", str(page)]
+    page.write_text("my own page")
+    assert main(command) == 2
+    assert "is there already and no page of ours" in _only_line(capsys)
+    assert not out.exists()
 
 
 def test_train__checkpoint_can_be_exported_without_pictures(finished: Path) -> None:

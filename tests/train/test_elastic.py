@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from fcos_edge.train.checkpoint import load_checkpoint
-from fcos_edge.train.state import STATE_FILE
-from fcos_edge.train.tracking import METRICS_FILE
+from fcos_edge.train.run_files import METRICS_FILE, STATE_FILE
 from tests.coco_sets import make_coco_set
 
 EPOCHS = 25

@@ -21,8 +21,8 @@ from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.data.formats import read_pictures
 from fcos_edge.train.loop import train
 from fcos_edge.train.model import Fcos
-from fcos_edge.train.state import STATE_FILE
-from fcos_edge.train.tracking import METRICS_FILE, Tracker
+from fcos_edge.train.run_files import METRICS_FILE, STATE_FILE
+from fcos_edge.train.tracking import Tracker
 from tests.coco_sets import CLASSES, make_coco_set
 
 CONFIG = TrainConfig(

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fcos_edge.train.state import STATE_FILE
-from fcos_edge.train.tracking import METRICS_FILE
+from fcos_edge.train.run_files import METRICS_FILE, STATE_FILE
 from tests.coco_sets import make_coco_set
 
 CHECKPOINT = "smoke.safetensors"

@@ -14,6 +14,7 @@ import numpy as np
 
 from fcos_edge.errors import UsageError
 from fcos_edge.train.analyze.anchors import AnchorCount, count_anchors
+from fcos_edge.train.analyze.bins import count_in_octaves
 from fcos_edge.train.analyze.boxes import DataBoxes, DoubleArray
 from fcos_edge.train.analyze.positives import Count, count_positives
 from fcos_edge.train.analyze.shape import Shape
@@ -40,6 +41,7 @@ class Analysis:
 
     def to_dict(self) -> dict[str, Any]:
         boxes = self.anchors.boxes
+        sizes, ratios = box_sizes(self.sides_wh), aspect_ratios(self.sides_wh)
         return {
             "pictures": self.pictures,
             "boxes": boxes,
@@ -51,8 +53,12 @@ class Analysis:
                 "best_possible_recall": percent(self.anchors.recalled, boxes),
                 "without_low_quality": percent(self.anchors.recalled_without_low_quality, boxes),
             },
-            "box_sizes": _quantiles(box_sizes(self.sides_wh)),
-            "aspect_ratios": _quantiles(aspect_ratios(self.sides_wh)),
+            "box_sizes": _quantiles(sizes),
+            "aspect_ratios": _quantiles(ratios),
+            "distributions": {
+                "box_sizes": count_in_octaves(sizes).to_dict(),
+                "aspect_ratios": count_in_octaves(ratios).to_dict(),
+            },
         }
 
 

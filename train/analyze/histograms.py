@@ -6,7 +6,6 @@ The folder holds nothing but these pictures, and only such a folder is written t
 from __future__ import annotations
 
 import io
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 
 from fcos_edge.errors import UsageError
 from fcos_edge.train.analyze.analysis import Analysis, aspect_ratios, box_sizes
+from fcos_edge.train.analyze.bins import BINS_PER_OCTAVE, count_in_octaves
 from fcos_edge.train.analyze.boxes import DoubleArray
 from fcos_edge.writing import naming
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZES_NAME, ASPECTS_NAME = "box_sizes.png", "aspect_ratios.png"
-_BINS_PER_OCTAVE = 4
 _REMEDY = "choose another folder with --out"
 # Two hues that people tell apart whatever colours they see.
 _BAR, _MARK = "#4477aa", "#aa3377"
@@ -86,12 +85,10 @@ def _draw_aspects(analysis: Analysis, title: str) -> bytes:
 
 def _draw_bars(axes: Axes, values: DoubleArray) -> tuple[float, float]:
     """Bars of equal width on a logarithmic axis. Returns where they begin and end."""
-    octaves = np.log2(values) if len(values) else np.zeros(1)
-    first, last = math.floor(octaves.min()), math.floor(octaves.max()) + 1
-    edges = 2.0 ** np.linspace(first, last, (last - first) * _BINS_PER_OCTAVE + 1)
-    axes.hist(values, bins=edges.tolist(), color=_BAR, edgecolor="white", linewidth=0.5)
+    edges, counts = count_in_octaves(values)
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=_BAR, edgecolor="white", linewidth=0.5)
     axes.set_xscale("log", base=2)
-    ticks = [2.0**octave for octave in range(first, last + 1)]
+    ticks = edges[::BINS_PER_OCTAVE].tolist()
     # Ratios below 1 as fractions: 1/4 reads better than 0.25 beside 4.
     names = [f"{tick:g}" if tick >= 1 else f"1/{1 / tick:g}" for tick in ticks]
     axes.set_xticks(ticks, names)

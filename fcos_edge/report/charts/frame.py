@@ -39,7 +39,7 @@ class Frame:
     is_narrow: bool = False
 
 
-WIDE, NARROW = Frame(680, 30), Frame(340, 26, is_narrow=True)
+WIDE, NARROW = Frame(600, 28), Frame(340, 26, is_narrow=True)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _quieten(axes: Axes, frame: Frame) -> None:
     """Axes that stand back behind what they show."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
-    axes.tick_params(which="both", length=0, pad=4, colors=MUTED)
+    axes.tick_params(which="both", length=0, pad=6, colors=MUTED)
     axes.minorticks_off()
     axes.set_prop_cycle(color=[INK])
     axes.set_axisbelow(True)
