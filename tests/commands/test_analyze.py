@@ -67,7 +67,7 @@ def test_analyze__paper_figures_of_real_labels(
     # No independent figure is at hand; the paper has 90.92 and 86.82 on all of val2017.
     assert document["anchors"] == {"best_possible_recall": 90.4438, "without_low_quality": 86.4583}
     alone = _json(capsys, "--data", folder / "annotations" / "instances_val.json", "--paper")
-    assert {**alone, "data": document["data"]} == document
+    assert {**alone, **{key: document[key] for key in ("data", "command")}} == document
 
 
 def test_analyze__coco_file_without_pictures(

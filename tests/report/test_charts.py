@@ -11,6 +11,7 @@ import pytest
 from markupsafe import Markup
 
 import fcos_edge.report
+from fcos_edge.matching import DoubleArray
 from fcos_edge.report.charts import (
     Cloud,
     Columns,
@@ -28,6 +29,7 @@ from fcos_edge.report.charts import (
     scatter_chart,
 )  # fmt: skip
 from fcos_edge.report.charts.frame import short
+from fcos_edge.report.svg import SERIES_COLORS
 
 _RNG = np.random.default_rng(0)
 _WORDS: dict[str, Any] = {"title": "a title", "description": "a description"}
@@ -158,9 +160,44 @@ def _read_colors() -> dict[str, list[tuple[int, ...]]]:
     }
 
 
+def _linear(color: tuple[int, ...]) -> DoubleArray:
+    """sRGB bytes to light, 0..1: (3,) float64."""
+    values = np.array(color) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
 def _luminance(color: tuple[int, ...]) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in color)]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+    return float(_linear(color) @ [0.2126, 0.7152, 0.0722])
+
+
+def _oklab(linear: DoubleArray) -> DoubleArray:
+    """Light to a space in which distances are differences that are seen (Ottosson 2020): (N, 3) each."""
+    to_cones = [[0.41222, 0.53633, 0.05145], [0.21190, 0.68070, 0.10740], [0.08830, 0.28172, 0.62998]]
+    to_lab = [[0.21045, 0.79362, -0.00407], [1.97800, -2.42859, 0.45059], [0.02590, 0.78277, -0.80868]]
+    return np.asarray(np.cbrt(linear @ np.transpose(to_cones)) @ np.transpose(to_lab))
+
+
+# Light as eyes see it that lack one kind of cone (Machado, Oliveira and Fernandes 2009).
+_EYES = {
+    "all cones": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "no green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                 [-0.011820, 0.042940, 0.968881]],
+    "no blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("eyes", _EYES)
+def test_colors__series_are_told_apart_by_all_eyes(eyes: str, theme: int) -> None:
+    colors = _read_colors()
+    linear = np.stack([_linear(colors[f"series-{number + 1}"][theme]) for number in range(SERIES_COLORS)])
+    lab = _oklab((linear @ np.transpose(_EYES[eyes])).clip(0, 1))
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    # About five times what is just seen side by side, 0.02.
+    assert apart[~np.eye(SERIES_COLORS, dtype=bool)].min() > 0.095
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
@@ -174,5 +211,5 @@ def test_colors__reach_their_contrast_in_both_themes(theme: int) -> None:
     # WCAG 2.1: 1.4.3 for words, 1.4.11 for what a chart draws.
     for name in ("ink", "muted", "link", "good", "bad", "warn"):
         assert min(contrast(name, ground) for ground in ("surface", "raised")) >= 4.5
-    for number in range(8):
+    for number in range(SERIES_COLORS):
         assert contrast(f"series-{number + 1}", "surface") >= 3
