@@ -178,7 +178,7 @@ def _oklab(linear: DoubleArray) -> DoubleArray:
 
 
 # Light as eyes see it that lack one kind of cone (Machado, Oliveira and Fernandes 2009).
-_EYES = {
+_EYES: dict[str, list[list[float]]] = {
     "all cones": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
     "no red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
                [-0.003882, -0.048116, 1.051998]],
