@@ -198,7 +198,7 @@ def _commands(document: Document) -> list[Command]:
             "Measure it, and look at every class:",
             f"fcos-edge eval {checkpoint} --data {data} --html eval.html",
         ),
-        Command("Export it for devices:", f"fcos-edge export --checkpoint {checkpoint} --int8"),
+        Command("Export it for devices:", f"fcos-edge export {checkpoint} --int8"),
     ]
 
 

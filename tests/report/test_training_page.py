@@ -50,7 +50,7 @@ def test_training_page__draws_accuracy_losses_rate_speed_and_classes(page: str) 
 
 def test_training_page__says_how_to_do_it_again(page: str, folder: Path) -> None:
     assert "fcos-edge train --data &#39;/data/my data&#39; --out run" in page
-    assert f"fcos-edge export --checkpoint &#39;{folder}/lite0-320.safetensors&#39; --int8" in page
+    assert f"fcos-edge export &#39;{folder}/lite0-320.safetensors&#39; --int8" in page
     assert "optimizer.learning_rate" in page
 
 
