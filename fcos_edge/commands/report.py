@@ -44,7 +44,11 @@ def run(args: argparse.Namespace) -> int:
         if kind in documents:
             raise UsageError(f"{path}: a second {kind} report; give one of each kind")
         documents[kind] = document
-    written = write_pages(args, *_pages(documents, args))
+    try:
+        written = write_pages(args, *_pages(documents, args))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        names, reason = ", ".join(map(str, args.files)), f"{type(error).__name__}: {error}"
+        raise UsageError(f"{names}: damaged ({reason}); write it again with --json") from None
     if args.json:
         print_json({"kinds": sorted(documents), "files": written})
     return 0
@@ -69,11 +73,7 @@ def _page_alone(kind: str, document: Document) -> str:
         from fcos_edge.report.analysis import analysis_page as page
     else:
         from fcos_edge.report.training import training_page as page
-    try:
-        return page(document)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UsageError(f"the {kind} report is damaged ({reason}); write it again with --json") from None
+    return page(document)
 
 
 def _pages(

@@ -24,7 +24,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parity = json.loads(gzip.decompress((RECORDED / "parity.json.gz").read_bytes()))
     other = {**bench, "cases": [{**bench["cases"][0], "size_bytes": 1}]}
     later = {**parity, "schema": "fcos-edge.parity/2.0"}
-    documents = {"parity": parity, "bench": bench, "other": other, "later": later, "list": [1]}
+    empty = {"schema": parity["schema"]}
+    documents = {
+        "parity": parity, "bench": bench, "other": other, "later": later, "empty": empty, "list": [1],
+    }  # fmt: skip
     for name, document in documents.items():
         (folder / f"{name}.json").write_text(json.dumps(document))
     (folder / "text.json").write_text("no JSON")
@@ -84,7 +87,7 @@ def test_html__one_page_for_one_thing(
     assert "a page of eval holds nothing else" in capsys.readouterr().err
     given.write_text(json.dumps({"schema": "fcos-edge.eval/1.0", "classes": {}}))
     assert main(["report", str(given), "--html", str(out)]) == 2
-    assert "the eval report is damaged (KeyError: " in capsys.readouterr().err
+    assert "damaged (KeyError: " in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -93,6 +96,8 @@ def test_html__one_page_for_one_thing(
     (["none.json", "--html", "new.html"], "none.json: cannot be read (No such file or directory)"),
     (["text.json", "--html", "new.html"], "text.json: no JSON; give what a verb wrote with --json"),
     (["list.json", "--html", "new.html"], "list.json: its schema is None; give what one of"),
+    (["empty.json", "--html", "new.html"], "empty.json: damaged (KeyError: 'artifacts'); write it again"),
+    (["empty.json", "--markdown", "new.md"], "empty.json: damaged (KeyError: 'artifacts'); write it again"),
     (["later.json", "--html", "new.html"], "version 2.0 is not 1.x; install the fcos-edge release"),
     (["parity.json", "parity.json", "--html", "new.html"], "parity.json: a second parity report; give one"),
     (["parity.json", "other.json", "--html", "new.html"], "the bench is of another bundle: model."),
