@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from fcos_edge.free_data import write_free_data
+from fcos_edge.image import read_image_bgr
 from fcos_edge.threads import default_threads
 from fcos_edge.train.checkpoint import load_checkpoint, save_checkpoint
 from small_bundle import PRECISIONS, noise, small_checkpoint, write_bundle
@@ -176,6 +179,23 @@ def test_export_cost__measures_time_and_memory(repo_root: Path, tmp_path: Path) 
     assert cost["wall_s"] > 0
     assert cost["peak_bytes"] > 100e6  # torch alone
     assert cost["artifacts"] >= len(FORMATS) * len(PRECISIONS)
+
+
+def test_report_cost__measures_time_and_size(repo_root: Path, tmp_path: Path) -> None:
+    write_free_data(tmp_path / "free-data")
+    recorded = tmp_path / "parity.json"
+    recorded.write_bytes(gzip.decompress((repo_root / "tests" / "report" / "parity.json.gz").read_bytes()))
+    arguments = (recorded, "--data", tmp_path / "free-data", "--runs", 1)
+    _, document = _run(repo_root, tmp_path / "x.json", "report_cost", *arguments)
+    assert document["figures"]["wall_s"][0] > 0
+    assert document["figures"]["bytes"] > 1e5  # charts and pictures
+
+
+def test_readme_picture__draws_both(repo_root: Path, small_bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(repo_root / "benchmarks" / "readme_picture.py"), str(small_bundle)]
+    subprocess.run([*command, str(tmp_path / "x.jpg")], cwd=repo_root, check=True, capture_output=True)
+    height, width, _ = read_image_bgr(tmp_path / "x.jpg").shape
+    assert width > 2 * height
 
 
 def test_benchmark__user_mistake_is_one_line(repo_root: Path, tmp_path: Path) -> None:

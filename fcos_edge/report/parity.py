@@ -116,8 +116,11 @@ def bench_parts(document: Document) -> dict[str, Any]:
 def _subtitle(document: Document) -> str:
     data = document["data"]
     here = document["conditions"].get("here", {})
-    where = ", ".join(str(here[key]) for key in ("cpu", "date") if key in here)
-    return f"{data['pictures']:,} pictures of {data['name']}; {where}"
+    where = [str(here[key]) for key in ("cpu", "date") if key in here]
+    if "threads" in here:
+        where.insert(1, "1 thread" if here["threads"] == 1 else f"{here['threads']} threads")
+    bundle = document["bundle"]["manifest_sha256"][:8]
+    return f"bundle {bundle} on {data['pictures']:,} pictures of {data['name']}; {', '.join(where)}"
 
 
 def _conditions(document: Document, bench: Document | None) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -40,13 +40,14 @@ def judge(document: Mapping[str, Any]) -> Verdict:
     if document["passed"]:
         judged = sum(gate["is_judged"] for one in artifacts for gate in one["gates"])
         sentence = (
-            f"{_all_of(len(artifacts))} find what the reference finds, within the limits: {judged:,} of"
-            f" {judged:,} gates passed on {measured}."
+            f"{_all_of(len(artifacts))} what the reference in {_reference_ran(document)} finds, within the"
+            f" limits: {judged:,} of {judged:,} gates passed on {measured}."
         )
     else:
+        others = len(artifacts) - len(failed)
         sentence = (
-            f"{len(failed)} of {_count(len(artifacts), 'exported model')} failed on {measured}. What was"
-            " found, and what is allowed:"
+            f"{len(failed)} of {_count(len(artifacts), 'exported model')} failed on {measured}"
+            f"{f', {others} passed' if others else ''}. What was found, and what is allowed:"
         )
     lines = [_said(one, gate) for one in failed for gate in one["gates"] if not gate["passed"]]
     if len(lines) > _MOST_LINES:
@@ -64,13 +65,16 @@ def _notes(document: Mapping[str, Any]) -> list[str]:
     """What the verdict does not say by itself."""
     artifacts = document["artifacts"]
     notes = []
-    if not document["passed"] and (passed := [one["name"] for one in artifacts if one["passed"]]):
-        notes.append(f"Passed: {', '.join(passed)}.")
+    ap = document["reference"]["accuracy"]["figures"]["AP"]
+    if document["passed"] and ap >= 0:
+        notes.append(f"This is about the export. How good the detector itself is, says its own AP: {ap:.4f}.")
+    if not document["passed"]:
+        notes.append("A point is a hundredth: 0.01 of AP, or 1 % of the boxes.")
     if seen := document["data"].get("calibrated_on"):
         notes.append(f"int8 was calibrated on {seen} of these pictures, where it looks better than it is.")
     if reasons := reasons_not_judged(artifacts):
         said = "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
-        notes.append(f"Not judged: {said}.")
+        notes.append(f"Not judged, so that the verdict does not speak of it: {said}.")
     slow = [one["name"] for one in artifacts if one["latency_ratio"] and one["latency_ratio"]["median"] > 1]
     if slow:
         notes.append(f"int8 is slower than fp32 here in {', '.join(slow)}.")
@@ -91,7 +95,7 @@ def reasons_not_judged(artifacts: Sequence[Artifact]) -> dict[str, list[str]]:
 
 def _accuracy(document: Mapping[str, Any]) -> Tile:
     """Of the artifact that loses most."""
-    label = "Accuracy kept"
+    label = f"Accuracy kept{_by_int8(document['artifacts'], 'in')}"
     measured = [one for one in int8_or_all(document["artifacts"]) if one["accuracy"]["figures"]["AP"] >= 0]
     before = document["reference"]["accuracy"]["figures"]["AP"]
     if not measured or before <= 0:
@@ -101,21 +105,25 @@ def _accuracy(document: Mapping[str, Any]) -> Tile:
     change = worst["difference"]["figures"]["AP"] if worst["difference"] else None
     interval = ""
     if change is not None and change["interval_95"] is not None:
-        interval = ", change {} to {} in 95 of 100 draws".format(*map(signed, change["interval_95"]))
-    which = f"the least of {len(measured)}" if len(measured) > 1 else "the only one measured"
+        interval = ", 95 % interval of the change {} to {}".format(*map(signed, change["interval_95"]))
+    which = f"the worst of {len(measured)}" if len(measured) > 1 else "the only one measured"
     note = f"AP {after:.4f} of {before:.4f}{interval}; {which}: {worst['name']}"
     return Tile(label, f"{100 * after / before:.1f} %", note, after, "" if worst["passed"] else "bad")
 
 
 def _speed(artifacts: Sequence[Artifact]) -> Tile:
     """Of the fastest that passed; where none did, of the fastest."""
-    label = "Speed gained"
+    label = f"Speed gained{_by_int8(artifacts, 'by')}"
     with_ratio = _preferred([one for one in artifacts if one["latency_ratio"] and one["latency_ms"]])
     if with_ratio:
         best = min(with_ratio, key=lambda one: float(one["latency_ratio"]["median"]))
         ratio = best["latency_ratio"]["median"]
         whole = best["latency_ms"]["whole"]["p50_ms"]
-        note = f"as fast as fp32 in the same runtime: {whole:.3g} ms a picture, {best['name']}{_failed(best)}"
+        which = f"the best of {len(with_ratio)}" if len(with_ratio) > 1 else "the only one"
+        note = (
+            f"times as fast as fp32 in the same runtime; {which}: {whole:.3g} ms a picture,"
+            f" {best['name']}{_failed(best)}"
+        )
         return Tile(label, f"{1 / ratio:.2f} ×", note, ratio, "warn" if ratio > 1 else "")
     timed = _preferred([one for one in artifacts if one["latency_ms"]])
     if not timed:
@@ -126,7 +134,7 @@ def _speed(artifacts: Sequence[Artifact]) -> Tile:
 
 
 def _size(artifacts: Sequence[Artifact]) -> Tile:
-    label = "Smallest size"
+    label = "Smallest model" + " that passed" * (not all(one["passed"] for one in artifacts))
     if not artifacts:
         return Tile(label, NOTHING, "nothing was measured")
     best = min(_preferred(artifacts), key=lambda one: int(one["bytes"]))
@@ -149,4 +157,13 @@ def _count(count: int, what: str) -> str:
 
 
 def _all_of(count: int) -> str:
-    return "The exported model" if count == 1 else f"All {count} exported models"
+    return "The exported model finds" if count == 1 else f"All {count} exported models find"
+
+
+def _by_int8(artifacts: Sequence[Artifact], word: str) -> str:
+    return f" {word} int8" if any(one["precision"] == "int8" for one in artifacts) else ""
+
+
+def _reference_ran(document: Mapping[str, Any]) -> str:
+    """In what the reference ran: `torch`."""
+    return str(document["reference"]["name"].rpartition(" in ")[2])

@@ -45,8 +45,12 @@ def document_of(out: str) -> dict[str, Any]:
 def test_json__then_as_a_baseline_and_a_failure(
     argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*argv, "--json"]) == 0
+    page, comment = tmp_path / "page.html", tmp_path / "comment.md"
+    assert main([*argv, "--json", "--html", str(page), "--markdown", str(comment)]) == 0
     out, err = capsys.readouterr()
+    for path, verdict in ((page, ">SHIP<"), (comment, "## SHIP: ")):
+        assert verdict in path.read_text()
+        assert f"wrote {path}\n" in err
     assert err.startswith("reference: model.fp32.onnx in onnxruntime, since no --checkpoint was given\n")
     document = document_of(out)
     assert (document["passed"], document["failed"], document["baseline"]) == (True, [], None)
