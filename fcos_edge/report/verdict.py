@@ -121,7 +121,7 @@ def _speed(artifacts: Sequence[Artifact]) -> Tile:
         whole = best["latency_ms"]["whole"]["p50_ms"]
         which = f"the best of {len(with_ratio)}" if len(with_ratio) > 1 else "the only one"
         note = (
-            f"times as fast as fp32 in the same runtime; {which}: {whole:.3g} ms a picture,"
+            f"as fast as fp32 in the same runtime; {which}: {whole:.3g} ms a picture,"
             f" {best['name']}{_failed(best)}"
         )
         return Tile(label, f"{1 / ratio:.2f} ×", note, ratio, "warn" if ratio > 1 else "")
