@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fcos_edge.report.series import Artifact, int8_or_all
-from fcos_edge.report.table import NOTHING, Tile, signed
+from fcos_edge.report.table import NOTHING, Tile, Tone, signed
 
 _MOST_LINES = 5
+_MOST_NAMES = 2
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,14 @@ def judge(document: Mapping[str, Any]) -> Verdict:
         )
     else:
         others = len(artifacts) - len(failed)
-        sentence = (
-            f"{len(failed)} of {_count(len(artifacts), 'exported model')} failed on {measured}"
-            f"{f', {others} passed' if others else ''}. What was found, and what is allowed:"
+        few = len(failed) <= _MOST_NAMES
+        which = (
+            " and ".join(one["name"] for one in failed)
+            if few
+            else f"{len(failed)} of {len(artifacts)} models"
         )
+        passed = f"; the other {_count(others, 'model')} passed and may ship" if others else ""
+        sentence = f"{which} failed on {measured}{passed}. What was found, and what is allowed:"
     lines = [_said(one, gate) for one in failed for gate in one["gates"] if not gate["passed"]]
     if len(lines) > _MOST_LINES:
         more = len(lines) - _MOST_LINES + 1
@@ -102,29 +107,36 @@ def _accuracy(document: Mapping[str, Any]) -> Tile:
         return Tile(label, NOTHING, "nothing was measured")
     worst = min(measured, key=lambda one: one["accuracy"]["figures"]["AP"])
     after = worst["accuracy"]["figures"]["AP"]
+    most = max(one["accuracy"]["figures"]["AP"] for one in measured)
     change = worst["difference"]["figures"]["AP"] if worst["difference"] else None
     interval = ""
     if change is not None and change["interval_95"] is not None:
         interval = ", 95 % interval of the change {} to {}".format(*map(signed, change["interval_95"]))
-    which = f"the worst of {len(measured)}" if len(measured) > 1 else "the only one measured"
-    note = f"AP {after:.4f} of {before:.4f}{interval}; {which}: {worst['name']}"
-    return Tile(label, f"{100 * after / before:.1f} %", note, after, "" if worst["passed"] else "bad")
+    which = f"the least of {len(measured)}, " if len(measured) > 1 else ""
+    note = f"{which}{worst['name']}: AP {after:.4f} of {before:.4f}{interval}"
+    lost = {gate["name"] for one in measured for gate in one["gates"] if not gate["passed"]}
+    return Tile(
+        label, _range(100 * after / before, 100 * most / before, ".1f", "%"), note, after,
+        "bad" if "ap_drop" in lost else "",
+    )  # fmt: skip
 
 
 def _speed(artifacts: Sequence[Artifact]) -> Tile:
     """Of the fastest that passed; where none did, of the fastest."""
     label = f"Speed gained{_by_int8(artifacts, 'by')}"
-    with_ratio = _preferred([one for one in artifacts if one["latency_ratio"] and one["latency_ms"]])
+    with_ratio = [one for one in artifacts if one["latency_ratio"] and one["latency_ms"]]
     if with_ratio:
         best = min(with_ratio, key=lambda one: float(one["latency_ratio"]["median"]))
         ratio = best["latency_ratio"]["median"]
         whole = best["latency_ms"]["whole"]["p50_ms"]
-        which = f"the best of {len(with_ratio)}" if len(with_ratio) > 1 else "the only one"
+        least = max(one["latency_ratio"]["median"] for one in with_ratio)
+        which = f"; the most of {len(with_ratio)}" if len(with_ratio) > 1 else ""
         note = (
-            f"as fast as fp32 in the same runtime; {which}: {whole:.3g} ms a picture,"
-            f" {best['name']}{_failed(best)}"
+            f"as fast as fp32 in the same runtime{which}, {best['name']}: {whole:.3g} ms a"
+            f" picture{_failed(best)}"
         )
-        return Tile(label, f"{1 / ratio:.2f} ×", note, ratio, "warn" if ratio > 1 else "")
+        tone: Tone = "warn" if ratio > 1 else ""
+        return Tile(label, _range(1 / least, 1 / ratio, ".2f", "×"), note, ratio, tone)
     timed = _preferred([one for one in artifacts if one["latency_ms"]])
     if not timed:
         return Tile(label, NOTHING, "nothing was timed")
@@ -158,6 +170,12 @@ def _count(count: int, what: str) -> str:
 
 def _all_of(count: int) -> str:
     return "The exported model finds" if count == 1 else f"All {count} exported models find"
+
+
+def _range(low: float, high: float, form: str, unit: str) -> str:
+    """`98.7 to 101.3 %`; `98.7 %` where both read alike."""
+    ends = dict.fromkeys((format(low, form), format(high, form)))
+    return f"{' to '.join(ends)} {unit}"
 
 
 def _by_int8(artifacts: Sequence[Artifact], word: str) -> str:
