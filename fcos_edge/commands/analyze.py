@@ -136,14 +136,15 @@ def _report(args: argparse.Namespace, analysis: Analysis, origins: OriginCount |
         written = write_histograms(args.out, analysis, name)
         document["histograms"] = [str(path) for path in written]
         note(f"wrote {' and '.join(map(str, written))}")
-    if args.html is not None:
-        from fcos_edge.report.analysis import analysis_page
-
-        write_pages(args, lambda: analysis_page(document))
     if args.json:
         print_json(document)
     else:
         _print(name, document, list(analysis.counts))
+    # Last: a disk that is full by now must not cost what was measured.
+    if args.html is not None:
+        from fcos_edge.report.analysis import analysis_page
+
+        write_pages(args, lambda: analysis_page(document))
 
 
 def _print(name: str, document: dict[str, Any], names: Sequence[str]) -> None:

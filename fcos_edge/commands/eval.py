@@ -99,14 +99,15 @@ def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[s
         thresholds = [detector.operating_thresholds[detector.spec.classes.index(name)] for name in classes]
         at_threshold = measure_at_threshold(labelled, found, thresholds)
         document |= at_threshold.add_to(evaluation.to_dict(has_curves=True))
-    if args.html is not None:
-        from fcos_edge.report.evaluation import evaluation_page
-
-        write_pages(args, lambda: evaluation_page(document))
     if args.json:
         print_json({key: value for key, value in document.items() if args.curves or key != "curves"})
     else:
         _print(evaluation)
+    # Last: a disk that is full by now must not cost what was measured.
+    if args.html is not None:
+        from fcos_edge.report.evaluation import evaluation_page
+
+        write_pages(args, lambda: evaluation_page(document))
     return 0
 
 

@@ -139,14 +139,15 @@ def run(args: argparse.Namespace) -> int:
                 print(f"FAILED {line}")
         return 1 if failures else 0
     report = measure(request, tuple(args.from_files or ()), args.baseline)
-    if args.html is not None or args.markdown is not None:
-        _write_pages(args, report.to_dict(), bench)
     if args.json:
         print_json(report.to_dict())
         for line in report.failures:
             note(f"FAILED {line}")
     else:
         print_report(report)
+    # Last: a disk that is full by now must not cost what was measured.
+    if args.html is not None or args.markdown is not None:
+        _write_pages(args, report.to_dict(), bench)
     return 0 if report.passed else 1
 
 

@@ -79,6 +79,32 @@ def test_export__says_where_and_keeps_the_old_bundle(
     assert tree(place) == was
 
 
+@pytest.mark.parametrize(("verb_and_model", "limit", "figure"), [
+    (["eval", "{bundle}"], 20_000, "AP50"),
+    (["analyze"], 20_000, "best possible recall"),
+    # Its workers write raw outputs, too; the page has pictures.
+    (["parity", "{bundle}", "--draws", "20", "--max-latency-ratio", "1000"], 200_000, "passed: 2 artifacts"),
+])  # fmt: skip
+def test_page__what_was_measured_is_told_all_the_same(
+    verb_and_model: list[str],
+    limit: int,
+    figure: str,
+    small_bundle: Path,
+    few_pictures: Path,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = [word.format(bundle=small_bundle) for word in verb_and_model]
+    with largest_file(limit):
+        assert main([*argv, "--data", str(few_pictures), "--html", "page.html"]) == 2
+    told = capsys.readouterr()
+    assert figure in told.out
+    assert told.err.splitlines()[-1] == (
+        "fcos-edge: page.html: cannot be written (File too large); make room there, or name another file"
+    )
+    assert not list(place.iterdir())
+
+
 @pytest.mark.parametrize("before", ["results", "no results", "nothing, nor a parent"])
 def test_detect__picture(before: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_recording(Path("model.npz"))
