@@ -141,7 +141,7 @@ def _drawn(
     """The picture with its boxes as a JPEG inside the page."""
     height, width = image.shape[:2]
     scale = min(1.0, _WIDTH_PX / width)
-    size_wh = (round(width * scale), round(height * scale))
+    size_wh = (round(width * scale), max(1, round(height * scale)))  # a panorama keeps a row
     if scale < 1:
         image = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA).astype(np.uint8)
     detections = Detections.unchecked(
