@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fcos_edge.train.depthwise import depthwise_bf16, is_needed
+
 
 class Conv2dSame(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding: ceil(side / stride) output pixels.
@@ -35,10 +37,12 @@ class Conv2dSame(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         top, bottom = same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
         left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
-        if (top, left) == (bottom, right):
-            return F.conv2d(x, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
-        padded = F.pad(x, (left, right, top, bottom))
-        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+        padding = top, left
+        if padding != (bottom, right):
+            x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+        if is_needed(x, self):
+            return depthwise_bf16(x, self.weight, self.bias, self.stride, padding)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
 
 
 def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
