@@ -34,22 +34,18 @@ def test_gradients__are_those_of_conv2d(
 ) -> None:
     torch.manual_seed(kernel)
     x, weight, bias = integers(2, 16, *size_hw), integers(16, 1, kernel, kernel), integers(16)
-    pairs = (stride, stride), (padding, padding)
-    with torch.no_grad():
-        shape = F.conv2d(x, weight, bias, *pairs, groups=16).shape
-    out_grad = integers(*shape)
-    found, wanted = [], []
-    for results, is_own in ((found, True), (wanted, False)):
-        leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
-        if is_own:
-            out = depthwise_bf16(*leaves, *pairs)
-        else:
-            out = F.conv2d(*leaves, *pairs, groups=16)
-        out.backward(out_grad.to(out.dtype))
-        results += [out.detach().float(), *(leaf.grad for leaf in leaves)]
-    for name, own, reference in zip(("out", "x", "weight", "bias"), found, wanted, strict=True):
-        # 8 bits of mantissa: sums above 256 are rounded to them, in the result and nowhere before.
-        torch.testing.assert_close(own, reference, rtol=2**-8, atol=0, msg=lambda m, n=name: f"{n}: {m}")
+    wanted = [t.clone().requires_grad_() for t in (x, weight, bias)]
+    reference = F.conv2d(*wanted, stride, padding, groups=16)  # type: ignore[call-overload]
+    out_grad = integers(*reference.shape)
+    reference.backward(out_grad)
+    found = [t.clone().requires_grad_() for t in (x, weight, bias)]
+    out = depthwise_bf16(found[0], found[1], found[2], (stride, stride), (padding, padding))
+    assert out.dtype == torch.bfloat16
+    out.backward(out_grad.bfloat16())  # type: ignore[no-untyped-call]
+    # 8 bits of mantissa: sums above 256 are rounded to them, in the result and nowhere before.
+    torch.testing.assert_close(out.float(), reference, rtol=2**-8, atol=0)
+    for own, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=2**-8, atol=0)
 
 
 def test_conv_same__bf16_step_is_near_float32() -> None:
