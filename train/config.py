@@ -14,6 +14,7 @@ from fcos_edge.spec import is_number, shown
 class NetworkConfig:
     """Everything that the shape of the network depends on, and what its distances mean.
 
+    neck               "fpn", or "pan": with a second pass from the fine levels to the coarse ones
     convs              of neck and head, "separable": depthwise and pointwise, each with batch normalization;
                        "plain": 3x3, as in the paper
     head_norm          of the towers: "batch" (every level its own), "group" (32 groups) or "none"
@@ -31,6 +32,7 @@ class NetworkConfig:
     num_classes: int
     backbone: str = "efficientnet_lite0"
     fpn_channels: int = 96
+    neck: Literal["fpn", "pan"] = "fpn"
     tower_depth: int = 3
     convs: Literal["separable", "plain"] = "separable"
     head_norm: Literal["batch", "group", "none"] = "batch"
@@ -87,6 +89,7 @@ _NETWORK_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "backbone": (lambda v: isinstance(v, str) and len(v) < 65, "a name"),
     "fpn_channels": (lambda v: _is_whole(v, 1 << 13), "a whole number from 1 to 8192"),
     "tower_depth": (lambda v: _is_whole(v, 64), "a whole number from 1 to 64"),
+    "neck": _one_of("fpn", "pan"),
     "convs": _one_of("separable", "plain"),
     "head_norm": _one_of("batch", "group", "none"),
     "extra_levels_from": _one_of("p5", "c5"),

@@ -3,6 +3,9 @@
 C3..C5 are brought to one width by 1x1 convolutions, summed top-down, and smoothed to P3..P5. P6 comes
 from P5 (or C5) by a stride-2 convolution, and every further level so from the one before it.
 
+With the neck "pan" (path aggregation, arXiv 1803.01534 section 3.1) a second pass leads from P3 to P5: what
+lies before is halved by a stride-2 convolution, added to the level, and the sum smoothed again.
+
 plain      3x3 convolutions with bias and no normalization, as in the papers; from P7 on a ReLU stands before
 separable  depthwise and pointwise convolutions, each with batch normalization and ReLU
 """
@@ -30,6 +33,9 @@ class Fpn(nn.Module):
         )  # fmt: skip
         self.upsample = Upsample2x()
         self.smooth = nn.ModuleList(conv(channels, channels) for _ in in_channels)
+        between = len(in_channels) - 1 if config.neck == "pan" else 0
+        self.halve = nn.ModuleList(conv(channels, channels, stride=2) for _ in range(between))
+        self.smooth_again = nn.ModuleList(conv(channels, channels) for _ in range(between))
         self.starts_from_c5 = config.extra_levels_from == "c5"
         first = in_channels[-1] if self.starts_from_c5 else channels
         self.extra = nn.ModuleList(
@@ -44,6 +50,8 @@ class Fpn(nn.Module):
         for index in (1, 0):
             merged[index] = merged[index] + self.upsample(merged[index + 1])
         levels = [smooth(x) for smooth, x in zip(self.smooth, merged, strict=True)]
+        for index, (halve, smooth) in enumerate(zip(self.halve, self.smooth_again, strict=True)):
+            levels[index + 1] = smooth(levels[index + 1] + halve(levels[index]))
         for index, extra in enumerate(self.extra):
             if index == 0:
                 levels.append(extra(features[-1] if self.starts_from_c5 else levels[-1]))

@@ -98,6 +98,8 @@ def test_deploy__equals_the_training_network(fcos: nn.Module, input_hw: tuple[in
         {"head_norm": "none", "distance": "exp", "distance_unit": "pixel"},
         {"extra_levels_from": "c5", "centerness_on": "class"},
         {"backbone": "efficientnet_lite2"},
+        {"neck": "pan"},
+        {"neck": "pan", "convs": "plain", "head_norm": "group"},
         {"convs": "plain", "head_norm": "group", "distance": "exp", "centerness_on": "class"},  # the paper's
     ],
 )

@@ -164,6 +164,18 @@ def test_fcos__p6_is_made_of_what_it_says() -> None:
         assert _has_gradient(network.fpn.smooth[2]) == (source == "p5")  # P5's own convolution
 
 
+@pytest.mark.parametrize("convs", ["separable", "plain"])
+def test_fcos__pan_leads_fine_levels_to_coarse_ones(convs: Any) -> None:
+    features = [torch.rand(2, c, s, s) for c, s in ((40, 16), (112, 8), (320, 4))]
+    for neck, is_led in (("fpn", False), ("pan", True)):
+        fpn = Fcos(replace(SMALL, convs=convs, neck=neck)).fpn  # type: ignore[arg-type]
+        c3, c4, c5 = (feature.requires_grad_() for feature in features)
+        levels = fpn((c3, c4, c5))
+        assert [tuple(level.shape[2:]) for level in levels[:3]] == [(16, 16), (8, 8), (4, 4)]
+        (gradient,) = torch.autograd.grad(levels[2].square().sum(), c3, allow_unused=True)
+        assert (gradient is not None) == is_led  # P5 sees C3 on this way alone
+
+
 def test_fcos__plain_shape_is_the_papers() -> None:
     config = NetworkConfig(
         80, backbone="resnet50", fpn_channels=256, tower_depth=4, convs="plain", head_norm="group",

@@ -88,6 +88,7 @@ PAPER = {
     "network.backbone": "resnet50",
     "network.fpn_channels": 256,
     "network.tower_depth": 4,
+    "network.neck": "fpn",
     "network.convs": "plain",
     "network.head_norm": "group",
     "network.extra_levels_from": "p5",
