@@ -33,12 +33,13 @@ from fcos_edge.quantize.record import Point, Record, weight_scale_floors, weight
 from fcos_edge.quantize.refinements.equalization import equalized
 from fcos_edge.runtime import FloatArray
 from fcos_edge.sources import spread
-from fcos_edge.train.checkpoint import Checkpoint, load_checkpoint
+from fcos_edge.train.checkpoint import BESIDE_SETTINGS, Checkpoint, load_checkpoint
 from fcos_edge.train.config import AugmentConfig, QatConfig, TrainConfig
 from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.presets import PRESETS, find_preset
 from fcos_edge.train.run_files import RECORD_FILE
+from fcos_edge.train.start import load_same
 from fcos_edge.writing import naming
 
 QAT_TOKEN = "qat"  # in a recipe's name
@@ -115,10 +116,7 @@ def make_twin(
 
     Raises CheckpointError where the checkpoint is not the one that the run began with.
     """
-    path = Path(qat.checkpoint)
-    checkpoint = load_checkpoint(path)
-    if sha256_of(path) != qat.sha256:
-        raise CheckpointError(f"{path}: is another checkpoint than the run began with; begin a new run")
+    checkpoint = load_same(Path(qat.checkpoint), qat.sha256)
     network = Fcos(config.network)
     network.load_state_dict(checkpoint.network.state_dict())
     graph = deploy(network.eval(), config.input_hw)
@@ -248,7 +246,7 @@ def carried(checkpoint: Checkpoint, config: TrainConfig, graph: Graph, recipe: R
 
 def _own_config(checkpoint: Checkpoint) -> TrainConfig:
     document: dict[str, Any] = {
-        key: value for key, value in checkpoint.config.items() if key not in ("made_with", "made_from")
+        key: value for key, value in checkpoint.config.items() if key not in BESIDE_SETTINGS
     }
     try:
         return TrainConfig.from_dict(document)

@@ -34,16 +34,16 @@ def test_the_page__from_data_to_detections(
 ) -> None:
     found = commands((repo_root / "docs" / "train.md").read_text())
     assert [words[0] for words in found] == [
-        "analyze", "analyze", "train", "eval", "export", "detect", "train", "export",
+        "analyze", "analyze", "train", "eval", "export", "detect", "train", "train", "export",
     ]  # fmt: skip
     make_coco_set(tmp_path / "bccd", "train", 12)
     make_coco_set(tmp_path / "bccd", "val", 3, seed=1)
     monkeypatch.chdir(tmp_path)
-    # The last two, training for int8, are understood here and run in commands/test_train_qat.py: a network
-    # that learned nothing has no int8 to verify.
-    for words in found[-2:]:
+    # The last three, from a detector and for int8, are understood here and run in test_train_start.py and
+    # test_train_qat.py of commands/: a network that learned nothing has no int8 to verify.
+    for words in found[-3:]:
         make_parser().parse_args(words)
-    for words in found[:-2]:
+    for words in found[:-3]:
         if "--epochs" in words:
             words[words.index("--epochs") + 1] = "1"
         assert main([*words, *SHORTER[words[0]]]) == 0

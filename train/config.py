@@ -287,6 +287,18 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointFile:
+    """A whole detector that a run needs.
+
+    checkpoint  its file
+    sha256      of that file, hexadecimal
+    """
+
+    checkpoint: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class QatConfig:
     """Quantization-aware training: what it begins with, and how.
 

@@ -36,6 +36,7 @@ from fcos_edge.train.model import Fcos
 from fcos_edge.train.processes import Processes
 from fcos_edge.train.run import NO_WEIGHTS, Run
 from fcos_edge.train.schedule import BatchSchedule
+from fcos_edge.train.start import begin_with, described
 from fcos_edge.train.torch_runtime import TorchRuntime
 from fcos_edge.train.tracking import Tracker
 
@@ -101,9 +102,13 @@ def check_first_step(run: Run, data: TrainingData, processes: Processes) -> None
     BatchSchedule(data.training, run.config, 0, 0, processes.rank, processes.world)
 
 
-def make_network(run: Run, processes: Processes) -> Fcos:
+def make_network(run: Run, processes: Processes, say: Callable[[str], None]) -> Fcos:
     """The network before training. Raises UsageError or CheckpointError for weights that cannot be had."""
     torch.manual_seed(run.config.seed)
+    if run.start is not None:
+        network = Fcos(run.config.network)
+        begin_with(network, run.classes, run.start, say)
+        return network.to(processes.device)
     path = None if run.weights is None or run.weights == NO_WEIGHTS else Path(run.weights)
     return Fcos(run.config.network, pretrained=run.weights != NO_WEIGHTS, weights_path=path).to(
         processes.device
@@ -139,6 +144,8 @@ def train_checkpoint(
     truth = [(picture.boxes_xyxy, picture.labels) for picture in held_out]
     thresholds = best_f1_thresholds(found, truth, len(run.classes))
     header = {**config.to_dict(), "made_with": _versions(), "made_from": data.sets}
+    if run.start is not None:
+        header["began_with"] = described(run.start)
     return Checkpoint(as_stored(average), config.network, spec, thresholds, metrics, header)
 
 

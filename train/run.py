@@ -15,7 +15,7 @@ from typing import Any
 from fcos_edge import __version__
 from fcos_edge.errors import CheckpointError, UsageError
 from fcos_edge.spec import ModelSpec
-from fcos_edge.train.config import QatConfig, TrainConfig
+from fcos_edge.train.config import CheckpointFile, QatConfig, TrainConfig
 from fcos_edge.train.run_files import (
     BOARD_FOLDER,
     COMMAND,
@@ -41,6 +41,7 @@ class Run:
     held_out    pictures that do not train; None: a tenth, at most 200
     exclude     kinds of findings of the data check that are left out, not refused
     qat         of quantization-aware training, which begins with a checkpoint instead of `weights`
+    start       the detector whose weights it begins with, instead of `weights`
     """
 
     name: str
@@ -51,6 +52,7 @@ class Run:
     held_out: int | None = None
     exclude: tuple[str, ...] = ()
     qat: QatConfig | None = None
+    start: CheckpointFile | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -76,6 +78,7 @@ class Run:
             "config": self.config.to_dict(), "weights": self.weights, "held_out": self.held_out,
             "exclude": list(self.exclude),
             **({"qat": asdict(self.qat)} if self.qat else {}),
+            **({"start": asdict(self.start)} if self.start else {}),
         }  # fmt: skip
 
     @classmethod
@@ -86,6 +89,7 @@ class Run:
             "exclude": tuple(document["exclude"]),
             "config": TrainConfig.from_dict(document["config"]),
             "qat": QatConfig(**document["qat"]) if document.get("qat") else None,
+            "start": CheckpointFile(**document["start"]) if document.get("start") else None,
         })  # fmt: skip
 
 

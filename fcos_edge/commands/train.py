@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcos_edge import embedded
 from fcos_edge.arguments import CALIBRATION_PICTURES, different_names, positive_int
 from fcos_edge.console import note, print_json, print_table
 from fcos_edge.errors import CheckpointError, UsageError
@@ -25,7 +26,7 @@ GIGABYTE = 1 << 30
 # What describes the run; with --resume all of it comes from the run's folder.
 _OF_THE_RUN = (
     "data", "preset", "classes", "hold_out", "epochs", "batch_size", "accumulate", "precision", "compile",
-    "seed", "weights", "set", "exclude", "qat", "recipe", "ranges",
+    "seed", "weights", "start", "set", "exclude", "qat", "recipe", "ranges",
 )  # fmt: skip
 
 
@@ -83,6 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", metavar="PATH",
         help="the backbone's ImageNet weights, or none (default: the installed package's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start", metavar="CHECKPOINT", type=Path, nargs="?", const=embedded.CHECKPOINT,
+        help="begin with the weights of a whole detector of the same network, in place of ImageNet's; without"
+        " a path: the embedded detector's",
     )  # fmt: skip
     parser.add_argument(
         "--eval-every", metavar="N", type=positive_int, default=5,
@@ -144,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
         data = read_data(plan, processes, say)
         check_first_step(plan, data, processes)
         if plan.qat is None:
-            network = make_network(plan, processes)
+            network = make_network(plan, processes, say)
         else:
             from fcos_edge.quantize.qat import finished, keep_record, make_twin
 
@@ -178,6 +184,7 @@ def _plan(args: argparse.Namespace) -> Run:
     from fcos_edge.train.data.formats import class_names
     from fcos_edge.train.presets import PRESET_CLASSES
     from fcos_edge.train.run import Run, read_run
+    from fcos_edge.train.start import check_start, checkpoint_file_of
 
     if args.resume:
         if given := [name for name in _OF_THE_RUN if getattr(args, name) is not None]:
@@ -191,15 +198,23 @@ def _plan(args: argparse.Namespace) -> Run:
             raise UsageError(
                 f"--{name} is for quantization-aware training; add --qat CHECKPOINT, or leave it out"
             )
+    if args.start is not None:
+        for name in ("qat", "weights"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--start is where training begins; leave out --{name}, or --start")
     if args.qat is not None:
         return _qat_plan(args)
     preset = args.preset or DEFAULT_PRESET
     config = _config(preset, args)
     classes: Sequence[str] = args.classes or PRESET_CLASSES.get(preset) or class_names(args.data[0], "train")
     config = replace(config, network=replace(config.network, num_classes=len(classes)))
+    start = None
+    if args.start is not None:
+        start = checkpoint_file_of(args.start)
+        check_start(start, config.network)
     return Run(
         preset, tuple(classes), tuple(args.data), config, args.weights, args.hold_out,
-        args.exclude or (),
+        args.exclude or (), start=start,
     )  # fmt: skip
 
 
