@@ -260,9 +260,11 @@ def _own_config(checkpoint: Checkpoint) -> TrainConfig:
 
 
 def _light(augment: AugmentConfig) -> AugmentConfig:
-    """Views that stray half as far, without mosaic: ranges are to be learned on what the device sees."""
+    """Views that stray half as far, without mosaic or pasted objects: ranges are to be learned on what the
+    device sees."""
     low, high = augment.scale
     return replace(
         augment, scale=((1 + low) / 2, (1 + high) / 2), contrast=augment.contrast / 2,
-        brightness=augment.brightness / 2, saturation=augment.saturation / 2, mosaic=0.0, plain_epochs=0,
+        brightness=augment.brightness / 2, saturation=augment.saturation / 2, mosaic=0.0, paste=0.0,
+        plain_epochs=0,
     )  # fmt: skip

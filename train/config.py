@@ -117,7 +117,9 @@ class AugmentConfig:
     brightness    added, +-, in 0..255
     saturation    factor range is 1 - saturation .. 1 + saturation
     mosaic        probability that four pictures share the view
-    plain_epochs  last epochs without mosaic
+    paste         objects of other pictures that are pasted into a view where they hide little, on average
+                  (after arXiv 2012.07177, as rectangles: `views/paste.py`)
+    plain_epochs  last epochs without mosaic and pasted objects
     min_visible   a box of which less than this share of the area is left becomes an ignore region
     pad_color     around pictures, RGB, 0..255
     """
@@ -128,6 +130,7 @@ class AugmentConfig:
     brightness: float = 24.0
     saturation: float = 0.4
     mosaic: float = 0.0
+    paste: float = 0.0
     plain_epochs: int = 0
     min_visible: float = 0.3
     pad_color: tuple[int, int, int] = (114, 114, 114)

@@ -30,6 +30,7 @@ from fcos_edge.train.schedule import BatchSchedule, Draw, total_epochs
 from fcos_edge.train.targets import BACKGROUND, Truth
 from fcos_edge.train.views.augment import Labelled, affine_view
 from fcos_edge.train.views.mosaic import mosaic_view
+from fcos_edge.train.views.paste import cut_out, draw_objects, list_objects, paste
 from fcos_edge.train.views.short_side import short_side_view
 
 # Backbone and neck halve five times without a remainder; the levels above round up.
@@ -79,6 +80,7 @@ class TrainingPictures(Dataset[Sample]):
         self.config = config
         self.cache = PictureCache([picture.path for picture in pictures], cache_bytes)
         self._first_plain_epoch = total_epochs(len(pictures), config) - config.augment.plain_epochs
+        self._objects = list_objects(pictures) if config.augment.paste else []
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -91,16 +93,30 @@ class TrainingPictures(Dataset[Sample]):
 
     def _view(self, draw: Draw, generator: np.random.Generator) -> Labelled:
         config, augment = self.config, self.config.augment
-        picture = self._read(draw.picture)
+        picture, others = self._read(draw.picture), []
+        # Without mosaic or pasting in its settings, a run draws no lot for it.
+        is_plain = draw.epoch >= self._first_plain_epoch
         if config.short_sides:
             short_side = config.short_sides[generator.integers(len(config.short_sides))]
-            return short_side_view(picture, short_side, config.max_long_side, augment, generator)
-        # Without mosaic in its settings, a run draws no lot for it.
-        if augment.mosaic and draw.epoch < self._first_plain_epoch and generator.uniform() < augment.mosaic:
+            view = short_side_view(picture, short_side, config.max_long_side, augment, generator)
+        elif augment.mosaic and not is_plain and generator.uniform() < augment.mosaic:
             others = generator.integers(len(self.pictures), size=3).tolist()
-            four = [picture, *map(self._read, others)]
-            return mosaic_view(four, draw.input_hw, augment, generator)
-        return affine_view(picture, draw.input_hw, augment, generator)
+            view = mosaic_view([picture, *map(self._read, others)], draw.input_hw, augment, generator)
+        else:
+            view = affine_view(picture, draw.input_hw, augment, generator)
+        if augment.paste and not is_plain:
+            view = self._with_objects(view, {draw.picture, *others}, generator)
+        return view
+
+    def _with_objects(self, view: Labelled, own: set[int], generator: np.random.Generator) -> Labelled:
+        """The view with objects of pictures that are not its own."""
+        augment = self.config.augment
+        pieces = [
+            cut_out(self._read(number), box, view.image.shape[:2], augment, generator)
+            for number, box in draw_objects(self._objects, augment.paste, generator)
+            if number not in own
+        ]
+        return paste(view, pieces, augment.min_visible, generator)
 
     def _read(self, index: int) -> Labelled:
         picture = self.pictures[index]

@@ -9,12 +9,18 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import reduce
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from fcos_edge.errors import UsageError
 from fcos_edge.spec import is_number, shown
 from fcos_edge.train.config import NetworkConfig, TrainConfig
 from fcos_edge.train.presets import with_backbone
+
+# Smallest and largest value of settings that are numbers of something.
+_LIMITS: Mapping[str, tuple[float, float]] = {
+    "augment.paste": (0, 100),
+}
 
 
 def with_setting(config: TrainConfig, text: str) -> TrainConfig:
@@ -32,10 +38,20 @@ def with_setting(config: TrainConfig, text: str) -> TrainConfig:
     except ValueError:
         value = word
     changed = cast(TrainConfig, _changed(config, name.split("."), value, name))
+    _check_limits(changed, name)
     if name == "network.backbone":
         changed = with_backbone(config, changed.network.backbone)
     NetworkConfig.from_dict(changed.network.to_dict())  # its own rules are stricter
     return changed
+
+
+def _check_limits(config: TrainConfig, name: str) -> None:
+    """Raises UsageError for a number that lies outside."""
+    if name in _LIMITS:
+        low, high = _LIMITS[name]
+        value = reduce(getattr, name.split("."), cast(Any, config))
+        if not low <= value <= high:
+            raise UsageError(f"setting {name} is {shown(value)}, expected a number from {low:g} to {high:g}")
 
 
 def _changed(config: Any, path: list[str], value: Any, name: str) -> Any:

@@ -25,8 +25,10 @@ from fcos_edge.train.targets import BACKGROUND, IGNORED
 from tests.coco_sets import CLASSES, SIDE, make_coco_set
 
 CONFIG = TrainConfig(NetworkConfig(len(CLASSES)), input_hw=(64, 64), batch_size=2, epochs=3)
-# All that is drawn by lot, in one: sizes of batches, mosaic, colours.
-VARIED = replace(CONFIG, sizes_hw=((64, 64), (32, 64), (96, 96)), augment=AugmentConfig(mosaic=0.5))
+# All that is drawn by lot, in one: sizes of batches, mosaic, pasted objects, colours.
+VARIED = replace(
+    CONFIG, sizes_hw=((64, 64), (32, 64), (96, 96)), augment=AugmentConfig(mosaic=0.5, paste=1.5)
+)  # fmt: skip
 PAPER = replace(CONFIG, short_sides=(40, 56, 72), max_long_side=90, augment=FLIP_ONLY)
 NO_BOXES = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
 
@@ -79,8 +81,11 @@ def test_training_pictures__depend_on_seed_and_draw_alone(
         assert not torch.equal(first.image, sample(*other).image)
 
 
-def test_training_pictures__mosaic_ends_before_the_plain_epochs(pictures: list[LabelledPicture]) -> None:
-    config = replace(CONFIG, epochs=5, augment=replace(FLIP_ONLY, mosaic=1.0, plain_epochs=2))
+@pytest.mark.parametrize("augment", [replace(FLIP_ONLY, mosaic=1.0), replace(FLIP_ONLY, paste=8.0)])
+def test_training_pictures__mixtures_end_before_the_plain_epochs(
+    pictures: list[LabelledPicture], augment: AugmentConfig
+) -> None:
+    config = replace(CONFIG, epochs=5, augment=replace(augment, plain_epochs=2))
     alone = TrainingPictures(pictures, replace(config, augment=FLIP_ONLY))
     data = TrainingPictures(pictures, config)
     is_plain = [
@@ -88,6 +93,22 @@ def test_training_pictures__mosaic_ends_before_the_plain_epochs(pictures: list[L
         for draws in ([Draw(index, epoch, (64, 64)) for index in range(3)] for epoch in range(5))
     ]
     assert is_plain == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("config", [CONFIG, PAPER], ids=["affine", "paper"])
+def test_training_pictures__pasted_objects_are_of_other_pictures(
+    pictures: list[LabelledPicture], config: TrainConfig
+) -> None:
+    busy = replace(config, augment=replace(config.augment, paste=4.0))
+    draws = [Draw(index, 0, (64, 64)) for index in range(7)]
+    alone, data = TrainingPictures(pictures, config), TrainingPictures(pictures, busy)
+    more = [len(data[draw].labels) - len(alone[draw].labels) for draw in draws]
+    assert sum(more) > 3
+    # What is not covered is the view as it was.
+    same = [(data[draw].image == alone[draw].image).all(dim=-1).float().mean() for draw in draws]
+    assert min(same) > 0.3
+    lone, lone_busy = (TrainingPictures(pictures[:1], each) for each in (config, busy))
+    assert torch.equal(lone[draws[0]].image, lone_busy[draws[0]].image)
 
 
 def test_training_pictures__mosaic_shows_boxes_of_other_pictures(pictures: list[LabelledPicture]) -> None:

@@ -102,6 +102,7 @@ PAPER = {
     "augment.scale": (1.0, 1.0),
     "augment.flip": 0.5,
     "augment.mosaic": 0.0,
+    "augment.paste": 0.0,
     "augment.contrast": 0.0,
     "augment.brightness": 0.0,
     "augment.saturation": 0.0,

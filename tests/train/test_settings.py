@@ -28,6 +28,7 @@ CONFIG = TrainConfig(NetworkConfig(3))
         ("loss.boxes=iou", "loss.boxes", "iou"),
         ("optimizer.learning_rate=1e-4", "optimizer.learning_rate", 1e-4),
         ("augment.mosaic=1", "augment.mosaic", 1.0),
+        ("augment.paste=1.5", "augment.paste", 1.5),
     ],
 )
 def test_with_setting(text: str, path: str, value: Any) -> None:
@@ -65,6 +66,8 @@ def test_with_setting(text: str, path: str, value: Any) -> None:
         ("input_hw=320", "expected a list, tuple[int, int]"),
         ("augment.scale=[1,2,3]", "expected a list, tuple[float, float]"),
         ("optimizer.learning_rate=null", "is None, expected a number"),
+        ("augment.paste=-1", "setting augment.paste is -1.0, expected a number from 0 to 100"),
+        ("augment.paste=inf", "setting augment.paste is inf, expected a number from 0 to 100"),
     ],
 )
 def test_with_setting__what_cannot_be(text: str, line: str) -> None:
