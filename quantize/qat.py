@@ -38,6 +38,7 @@ from fcos_edge.train.config import AugmentConfig, QatConfig, TrainConfig
 from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.presets import PRESETS, find_preset
+from fcos_edge.train.run import provenance_of_both
 from fcos_edge.train.run_files import RECORD_FILE
 from fcos_edge.train.start import load_same
 from fcos_edge.writing import naming
@@ -148,7 +149,8 @@ def finished(trained: Checkpoint, qat: QatConfig) -> Checkpoint:
     network.load_state_dict({name: value for name, value in twin.state_dict().items() if name in own})
     graph = deploy(network.eval(), trained.spec.input_hw)
     began = load_checkpoint(Path(qat.checkpoint)).spec
-    provenance = {**began.provenance, "qat": f"{qat.recipe}, {qat.ranges} ranges", "fcos_edge": __version__}
+    provenance = provenance_of_both(began.provenance, trained.spec.provenance)
+    provenance |= {"qat": f"{qat.recipe}, {qat.ranges} ranges", "fcos_edge": __version__}
     spec = replace(began, input_hw=trained.spec.input_hw, provenance=provenance)
     record = settled_record(twin, graph, parse_recipe(qat.recipe))
     return replace(trained, network=network, spec=spec, record=record.to_dict())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from fcos_edge.image import read_image_bgr
 from fcos_edge.runtime import UInt8Array
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.assign import find_method
-from fcos_edge.train.checkpoint import Checkpoint, as_stored
+from fcos_edge.train.checkpoint import Checkpoint, as_stored, load_checkpoint
 from fcos_edge.train.data.check import Rule, apply, check_data
 from fcos_edge.train.data.dataset import LabelledPicture, hold_out
 from fcos_edge.train.data.formats import find_format, read_pictures
@@ -34,7 +34,7 @@ from fcos_edge.train.evaluation.thresholds import best_f1_thresholds
 from fcos_edge.train.loop import train
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.processes import Processes
-from fcos_edge.train.run import NO_WEIGHTS, Run
+from fcos_edge.train.run import LICENSED, NO_WEIGHTS, Run, provenance_of_both
 from fcos_edge.train.schedule import BatchSchedule
 from fcos_edge.train.start import begin_with, described
 from fcos_edge.train.torch_runtime import TorchRuntime
@@ -80,14 +80,19 @@ def read_data(run: Run, processes: Processes, say: Callable[[str], None]) -> Tra
     # What both train and val hold would flatter whoever measures on val.
     others = [(path, "val") for path in run.data if "val" in find_format(path, "train").splits(path)]
     rules: dict[str, Rule] = dict.fromkeys(run.exclude, "excluded")
-    report = check_data([*sets, *others], run.classes, rules=rules)
+    report = check_data([*sets, *others], run.classes, rules=rules, licence=run.licence)
     for line in report.lines():
         say(line)
     report.raise_if_refused()
+    began = run.start or run.qat
+    if run.licence is not None and began is not None:
+        before = load_checkpoint(Path(began.checkpoint)).spec.provenance
+        if LICENSED not in before:
+            say(f"{Path(began.checkpoint).name}, which this run begins with, had other pictures too")
     pictures = [
         picture
         for path, split in sets
-        for picture in read_pictures(path, split, run.classes, run.config.crowd)
+        for picture in read_pictures(path, split, run.classes, run.config.crowd, run.licence)
     ]
     training, held_out = hold_out(apply(report, pictures), run.count_held_out(len(pictures)))
     training = training[: run.config.max_images or None]
@@ -146,6 +151,8 @@ def train_checkpoint(
     header = {**config.to_dict(), "made_with": _versions(), "made_from": data.sets}
     if run.start is not None:
         header["began_with"] = described(run.start)
+        before = header["began_with"]["provenance"]
+        spec = replace(spec, provenance=provenance_of_both(spec.provenance, before))
     return Checkpoint(as_stored(average), config.network, spec, thresholds, metrics, header)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fcos_edge import __version__
 from fcos_edge.errors import CheckpointError, UsageError
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.config import CheckpointFile, QatConfig, TrainConfig
+from fcos_edge.train.data.licence import Use
 from fcos_edge.train.run_files import (
     BOARD_FOLDER,
     COMMAND,
@@ -28,7 +30,9 @@ from fcos_edge.train.run_files import (
 from fcos_edge.writing import naming
 
 NO_WEIGHTS = "none"
+LICENSED = "training_pictures"  # of the spec's provenance: which pictures, where not all
 MOST_HELD_OUT = 200
+_OPTIONAL = ("qat", "start", "licence")  # in run.json only where they are used: older ones lack them
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Run:
     exclude     kinds of findings of the data check that are left out, not refused
     qat         of quantization-aware training, which begins with a checkpoint instead of `weights`
     start       the detector whose weights it begins with, instead of `weights`
+    licence     only pictures whose licence record allows this use; None: all
     """
 
     name: str
@@ -53,17 +58,20 @@ class Run:
     exclude: tuple[str, ...] = ()
     qat: QatConfig | None = None
     start: CheckpointFile | None = None
+    licence: Use | None = None
 
     @property
     def spec(self) -> ModelSpec:
         """Of the detector that it makes."""
         config, network = self.config, self.config.network
-        data = [path.resolve().name for path in self.data]
+        provenance: dict[str, Any] = {"data": [path.resolve().name for path in self.data]}
+        if self.licence is not None:
+            provenance[LICENSED] = f"only those whose licence record allows {self.licence} use"
         return ModelSpec(
             self.name, self.classes, config.input_hw, network.mean, network.std, strides=network.strides,
             distance=network.distance, distance_unit=network.distance_unit,
             score="class" if config.loss.quality == "none" and network.quality_from == "branch" else "sqrt",
-            nms_iou=config.nms_iou, provenance={"data": data, "fcos_edge": __version__},
+            nms_iou=config.nms_iou, provenance={**provenance, "fcos_edge": __version__},
         )  # fmt: skip
 
     def count_held_out(self, pictures: int) -> int:
@@ -79,6 +87,7 @@ class Run:
             "exclude": list(self.exclude),
             **({"qat": asdict(self.qat)} if self.qat else {}),
             **({"start": asdict(self.start)} if self.start else {}),
+            **({"licence": self.licence} if self.licence else {}),
         }  # fmt: skip
 
     @classmethod
@@ -91,6 +100,15 @@ class Run:
             "qat": QatConfig(**document["qat"]) if document.get("qat") else None,
             "start": CheckpointFile(**document["start"]) if document.get("start") else None,
         })  # fmt: skip
+
+
+def provenance_of_both(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The first training's provenance, where a second went before or after it.
+
+    Which pictures trained is said only where it holds of both.
+    """
+    is_same = first.get(LICENSED) == second.get(LICENSED)
+    return {key: value for key, value in first.items() if is_same or key != LICENSED}
 
 
 def checkpoint_file(run: Run, out_dir: Path) -> Path:
@@ -148,6 +166,9 @@ def claim_folder(run: Run, out_dir: Path, command: str = "") -> None:
     except (ValueError, RecursionError):
         there = None
     if there != wanted:
-        differs = [key for key in wanted if not isinstance(there, dict) or there.get(key) != wanted[key]]
+        found_values = there if isinstance(there, dict) else {}
+        # A key that is written only where it is used may be on either side.
+        keys = [*wanted, *(key for key in _OPTIONAL if key not in wanted)]
+        differs = [key for key in keys if found_values.get(key) != wanted.get(key)]
         what = " and ".join(differs) or "contents"
         raise UsageError(f"{out_dir}: holds another run, its {what} differ; give its arguments, or {advice}")

@@ -39,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="class names, comma between them (default: the model's, else all of the data set)",
     )  # fmt: skip
     parser.add_argument(
+        "--licence", choices=("commercial",),
+        help="only pictures whose licence record allows commercial use, as `train --licence` takes them",
+    )  # fmt: skip
+    parser.add_argument(
         "--preset", metavar="P",
         help=f"whose levels, ranges, centre radius and input are measured (default: {_PRESET})",
     )  # fmt: skip
@@ -102,9 +106,12 @@ def _analyze(
     from fcos_edge.train.analyze.boxes import read_boxes
     from fcos_edge.train.analyze.origins import count_origins
     from fcos_edge.train.analyze.shape import PAPER_ASSIGN, config_shape, paper_shape, spec_shape
+    from fcos_edge.train.data.licensed import licence_lines
 
     classes = args.classes if args.classes or detector is None else detector.spec.classes
-    data = read_boxes(args.data, args.split, classes)
+    data = read_boxes(args.data, args.split, classes, args.licence)
+    for line in licence_lines(data.licences):
+        note(line.strip())
     if config is None:
         shape = paper_shape()
     elif detector is None:
@@ -128,6 +135,9 @@ def _report(args: argparse.Namespace, analysis: Analysis, origins: OriginCount |
         "data": args.data.resolve().name, "split": args.split, "counts": list(analysis.counts),
         **analysis.to_dict(),
     }  # fmt: skip
+    if args.licence is not None:
+        name = f"{name}, licensed for {args.licence} use"
+        document["licence"] = args.licence
     if origins is not None:
         document["detections"] = origins.to_dict()
     if args.out is not None:
@@ -213,7 +223,9 @@ def _check(args: argparse.Namespace) -> int:
     )
     if not has_pictures:
         note(f"{args.data}: none of its pictures is here; looking at labels alone")
-    report = check_data([(args.data, split) for split in splits], args.classes, pictures=has_pictures)
+    report = check_data(
+        [(args.data, split) for split in splits], args.classes, pictures=has_pictures, licence=args.licence
+    )
     refusal = None
     try:
         report.raise_if_refused()

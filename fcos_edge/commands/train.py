@@ -26,7 +26,7 @@ GIGABYTE = 1 << 30
 # What describes the run; with --resume all of it comes from the run's folder.
 _OF_THE_RUN = (
     "data", "preset", "classes", "hold_out", "epochs", "batch_size", "accumulate", "precision", "compile",
-    "seed", "weights", "start", "set", "exclude", "qat", "recipe", "ranges",
+    "seed", "weights", "start", "set", "exclude", "qat", "recipe", "ranges", "licence",
 )  # fmt: skip
 
 
@@ -58,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", metavar="A,B", type=different_names,
         help="class names, comma between them (default: the preset's, else all of the first data set)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--licence", choices=("commercial",),
+        help="only pictures whose licence record allows commercial use; COCO files have such records",
     )  # fmt: skip
     parser.add_argument(
         "--hold-out", metavar="N", type=_whole_number,
@@ -214,7 +218,7 @@ def _plan(args: argparse.Namespace) -> Run:
         check_start(start, config.network)
     return Run(
         preset, tuple(classes), tuple(args.data), config, args.weights, args.hold_out,
-        args.exclude or (), start=start,
+        args.exclude or (), start=start, licence=args.licence,
     )  # fmt: skip
 
 
@@ -233,7 +237,7 @@ def _qat_plan(args: argparse.Namespace) -> Run:
     check_trainable(config, checkpoint)
     return Run(
         checkpoint.spec.name, checkpoint.spec.classes, tuple(args.data), config, None, args.hold_out,
-        args.exclude or (), qat,
+        args.exclude or (), qat, licence=args.licence,
     )  # fmt: skip
 
 

@@ -154,6 +154,8 @@ def _tiles(document: Document, count: Mapping[str, Any]) -> list[Tile]:
 
 def _notes(document: Document, count: Mapping[str, Any]) -> list[str]:
     notes = []
+    if licence := document.get("licence"):
+        notes.append(f"Only pictures whose licence record allows {licence} use.")
     if document["left_out"]:
         notes.append(f"{document['left_out']:,} crowds and difficult boxes are left out.")
     # Of five levels each has a fifth where boxes are spread evenly over the octaves.

@@ -176,6 +176,7 @@ def _facts(document: Document, data: str) -> list[tuple[str, str]]:
     facts = [
         ("data", data), ("classes", ", ".join(run["classes"])),
         ("training pictures", f"{stored['metrics'].get('training_pictures', '')}"),
+        ("licence record of the pictures", f"{run['licence']} use" if run.get("licence") else ""),
         ("backbone weights", "" if qat else run.get("weights") or "the installed ImageNet weights"),
         *((f"quantization-aware, {key.replace('_', ' ')}", f"{value}") for key, value in qat.items()),
         *((f"made with {what}", f"{value}") for what, value in stored["config"].get("made_with", {}).items()),

@@ -18,6 +18,8 @@ from fcos_edge.errors import DataError
 from fcos_edge.runtime import IntArray
 from fcos_edge.train.data.formats import place_of, read_labels, require_faultless
 from fcos_edge.train.data.labels import UNKNOWN_HW, PictureLabels
+from fcos_edge.train.data.licence import Use
+from fcos_edge.train.data.licensed import LicenceCount, keep_licensed, require_some
 from fcos_edge.train.data.picture_size import picture_hw
 
 if TYPE_CHECKING:
@@ -45,21 +47,35 @@ class PictureBoxes:
 
 @dataclass(frozen=True, eq=False)
 class DataBoxes:
-    """A split's boxes. `left_out`: crowds and difficult ones of these classes."""
+    """A split's boxes.
+
+    left_out  crowds and difficult ones of these classes
+    licences  of all pictures, where these were chosen by them
+    """
 
     classes: tuple[str, ...]
     pictures: tuple[PictureBoxes, ...]
     left_out: int
+    licences: tuple[LicenceCount, ...] = ()
 
 
-def read_boxes(path: Path, split: str, classes: Sequence[str] | None = None) -> DataBoxes:
+def read_boxes(
+    path: Path, split: str, classes: Sequence[str] | None = None, licence: Use | None = None
+) -> DataBoxes:
     """Boxes of the named classes, or of all. The pictures themselves are needed only for a size that the
     data set does not state.
 
-    Raises DataError for what cannot be read, a class that is not there, and a picture of unknown size.
+    licence: only pictures whose record allows this use
+
+    Raises DataError for what cannot be read, a class that is not there, a picture of unknown size, and
+    where the licence leaves no picture.
     """
     labels = read_labels(path, split)
     require_faultless(labels)
+    licences: tuple[LicenceCount, ...] = ()
+    if licence is not None:
+        labels, licences = keep_licensed(labels, licence)
+        require_some([path], licences)
     names = labels.classes if classes is None else tuple(classes)
     label_of = np.full(len(labels.classes) + 1, -1)  # the last for UNKNOWN_CLASS
     for label, name in enumerate(names):
@@ -68,7 +84,8 @@ def read_boxes(path: Path, split: str, classes: Sequence[str] | None = None) -> 
         int(np.count_nonzero(_is_ignored(picture) & (label_of[picture.classes] >= 0)))
         for picture in labels.pictures
     )
-    return DataBoxes(names, tuple(_choose(picture, label_of) for picture in labels.pictures), left_out)
+    pictures = tuple(_choose(picture, label_of) for picture in labels.pictures)
+    return DataBoxes(names, pictures, left_out, licences)
 
 
 def _choose(picture: PictureLabels, label_of: IntArray) -> PictureBoxes:

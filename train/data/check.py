@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from fcos_edge.train.data.data_report import DataReport, Finding, Rule, SetCounts, apply, choose_rules, firsts
 from fcos_edge.train.data.formats import place_of, read_labels
 from fcos_edge.train.data.labels import UNKNOWN_HW, Labels, PictureLabels
+from fcos_edge.train.data.licence import Use
+from fcos_edge.train.data.licensed import LicenceCount, keep_licensed
 from fcos_edge.train.data.picture_files import PictureFile, look_at_files
 
 __all__ = ["DataReport", "Rule", "apply", "check_data"]
@@ -32,6 +35,7 @@ def check_data(
     rules: Mapping[str, Rule] | None = None,
     decode: bool = False,
     pictures: bool = True,
+    licence: Use | None = None,
 ) -> DataReport:
     """Look over data sets, each a path and a split.
 
@@ -39,22 +43,27 @@ def check_data(
     rules     per kind, other than the default
     decode    decode every picture; otherwise headers and ends of files are looked at
     pictures  False: labels alone, for a data set whose pictures are elsewhere
+    licence   of the split that trains only pictures whose record allows this use are looked at
 
     Raises DataError for labels that cannot be read at all, or lack one of `classes`.
     """
     chosen = choose_rules(rules or {})
     labels_of = [read_labels(path, split) for path, split in sets]
+    licences: list[tuple[LicenceCount, ...]] = [()] * len(sets)
+    for place, (_, split) in enumerate(sets):
+        if licence is not None and split == sets[0][1]:
+            labels_of[place], licences[place] = keep_licensed(labels_of[place], licence)
     paths = [picture.path for labels in labels_of for picture in labels.pictures] if pictures else []
     files = look_at_files(paths, decode=decode)
     findings: list[Finding] = []
     counts = []
-    for (path, split), labels in zip(sets, labels_of, strict=True):
+    for (path, split), labels, of_licence in zip(sets, labels_of, licences, strict=True):
         names = tuple(labels.classes if classes is None else classes)
         asked = np.array([place_of(name, labels) for name in names])
         findings += [Finding(fault.kind, fault.place, fault.detail) for fault in labels.faults]
         for picture in labels.pictures:
             findings += _look_at_picture(picture, files.get(picture.path), asked)
-        counts.append(_count(path, split, labels, names, asked, files))
+        counts.append(replace(_count(path, split, labels, names, asked, files), licences=of_licence))
     splits = [split for _, split in sets]
     findings += _find_copies(list(zip(splits, labels_of, strict=True)), files)
     left_out = frozenset(

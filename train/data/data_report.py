@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fcos_edge.errors import DataError, UsageError
 from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.data.labels import UNKNOWN_HW
+from fcos_edge.train.data.licensed import LicenceCount, licence_lines, require_some
 from fcos_edge.train.data.picture_files import PictureFile
 
 Rule = Literal["listed", "excluded", "refused"]
@@ -72,6 +73,7 @@ class SetCounts:
     boxes          per class, in the classes' order; crowd and difficult boxes are `ignored`
     other_boxes    of classes that were not asked for
     sha256         of the pictures' contents and all labels, in their order
+    licences       of all pictures, where these were chosen by them; all other counts are of the chosen ones
     """
 
     path: Path
@@ -82,6 +84,7 @@ class SetCounts:
     ignored: int
     other_boxes: int
     sha256: str
+    licences: tuple[LicenceCount, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,11 @@ class DataReport:
         return {kind: len(self.of(kind)) for kind in KINDS}
 
     def raise_if_refused(self) -> None:
-        """Raise DataError where anything was found that training refuses."""
+        """Raise DataError where anything was found that training refuses, or no licence leaves a picture."""
+        chosen = [counts for counts in self.sets if counts.licences]
+        require_some(
+            [counts.path for counts in chosen], [one for counts in chosen for one in counts.licences]
+        )
         refused = [kind for kind, count in self.counts.items() if count and self.rules[kind] == "refused"]
         if not refused:
             return
@@ -128,7 +135,9 @@ class DataReport:
                 f"{counts.path} {counts.split}: {counts.pictures} pictures ({counts.without_boxes} without"
                 f" boxes), {boxes} boxes, {counts.ignored} ignored, {counts.other_boxes} of other classes"
             )
-            if empty := [name for name, count in counts.boxes.items() if not count]:
+            lines += licence_lines(counts.licences)
+            empty = [name for name, count in counts.boxes.items() if not count]
+            if empty and counts.pictures:
                 more = f" and {len(empty) - 10} more" if len(empty) > 10 else ""
                 lines.append(f"  no box of {', '.join(empty[:10])}{more}")
         for kind in KINDS.values():
@@ -153,6 +162,7 @@ class DataReport:
                     "path": str(counts.path), "split": counts.split, "pictures": counts.pictures,
                     "without_boxes": counts.without_boxes, "boxes": counts.boxes,
                     "ignored": counts.ignored, "other_boxes": counts.other_boxes, "sha256": counts.sha256,
+                    **({"licences": [one.to_dict() for one in counts.licences]} if counts.licences else {}),
                 }
                 for counts in self.sets
             ],

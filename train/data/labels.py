@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fcos_edge.runtime import IntArray
+from fcos_edge.train.data.licence import NO_RECORD, Licence
 
 UNKNOWN_CLASS = -1
 UNKNOWN_HW = (0, 0)
@@ -32,6 +33,7 @@ class PictureLabels:
     is_difficult  (M,) bool
     size_hw       as the data set states it; UNKNOWN_HW where it does not
     area_scale    area in the original picture / area here
+    licence       of the picture, as far as the data set has a record of it
     """
 
     path: Path
@@ -42,6 +44,7 @@ class PictureLabels:
     is_difficult: npt.NDArray[np.bool_]
     size_hw: tuple[int, int] = UNKNOWN_HW
     area_scale: float = 1.0
+    licence: Licence = NO_RECORD
 
     @classmethod
     def from_rows(
@@ -51,11 +54,12 @@ class PictureLabels:
         rows: list[Row],
         size_hw: tuple[int, int] = UNKNOWN_HW,
         area_scale: float = 1.0,
+        licence: Licence = NO_RECORD,
     ) -> PictureLabels:
         table = np.array(rows, np.float64).reshape(-1, 7)
         return cls(
             path, image_id, table[:, :4], table[:, 4].astype(np.int64), table[:, 5] > 0, table[:, 6] > 0,
-            size_hw, area_scale,
+            size_hw, area_scale, licence,
         )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ import numpy as np
 from fcos_edge.errors import DataError
 from fcos_edge.train.data.dataset import IGNORED, LabelledPicture
 from fcos_edge.train.data.labels import UNKNOWN_HW, Format, Labels, PictureLabels
+from fcos_edge.train.data.licence import Use
+from fcos_edge.train.data.licensed import keep_licensed
 from fcos_edge.train.data.picture_size import picture_hw
 
 
@@ -65,17 +67,24 @@ def class_names(path: Path, split: str) -> tuple[str, ...]:
 
 
 def read_pictures(
-    path: Path, split: str, classes: Sequence[str], crowd: Literal["ignore", "drop"] = "ignore"
+    path: Path,
+    split: str,
+    classes: Sequence[str],
+    crowd: Literal["ignore", "drop"] = "ignore",
+    licence: Use | None = None,
 ) -> list[LabelledPicture]:
     """Pictures of a split with their boxes of `classes`, in the data set's order.
 
-    crowd  crowd boxes become ignore regions, or are dropped as in the paper; difficult ones are ignored
+    crowd    crowd boxes become ignore regions, or are dropped as in the paper; difficult ones are ignored
+    licence  only pictures whose record allows this use, perhaps none
 
     Pictures without boxes stay, boxes without area do not. Raises DataError for labels with a fault, a
     class that the data set does not have, or no picture at all.
     """
     labels = read_labels(path, split)
     require_faultless(labels)
+    if licence is not None:
+        labels, _ = keep_licensed(labels, licence)
     # Of each class of the data set its place in `classes`, or -1; the last for UNKNOWN_CLASS.
     label_of = np.full(len(labels.classes) + 1, -1)
     for label, name in enumerate(classes):

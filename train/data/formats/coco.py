@@ -8,6 +8,10 @@ A file's pictures lie in `<split>/`, `images/<split>/`, `images/` or its own fol
 `annotations`, first in those of the folder above. The first that holds any of the file's first pictures
 counts; where none does (labels can be looked at without pictures) the very first.
 
+An image's `license` is the id of an entry of `licenses`. A file with one entry, where no image names any,
+is under that as a whole: an entry for no picture would have no meaning. Once an image names one, those that
+name none have no record.
+
 `difficult: 1` on an annotation is not COCO's own key: it marks what Pascal VOC calls so.
 """
 
@@ -19,6 +23,7 @@ from typing import Any
 
 from fcos_edge.errors import DataError
 from fcos_edge.train.data.labels import UNKNOWN_CLASS, UNKNOWN_HW, Fault, Format, Labels, PictureLabels, Row
+from fcos_edge.train.data.licence import NO_RECORD, Licence
 
 MAX_PIXEL = 1 << 24  # float32 holds whole numbers up to there
 
@@ -101,14 +106,16 @@ def _read(file: Path, document: dict[str, Any]) -> Labels:
         if difficult and not crowd:  # evaluation knows crowds alone
             entry["iscrowd"] = 1
     pictures = []
-    for image in document["images"]:
+    for image, licence in zip(document["images"], _licences(document), strict=True):
         size_hw = _size_hw(image, "height", "width")
         original_hw = _size_hw(image, "orig_height", "orig_width")
         scale = 1.0
         if UNKNOWN_HW not in (size_hw, original_hw):
             scale = (original_hw[0] * original_hw[1]) / (size_hw[0] * size_hw[1])
         pictures.append(
-            PictureLabels.from_rows(path_of[image["id"]], image["id"], rows_of[image["id"]], size_hw, scale)
+            PictureLabels.from_rows(
+                path_of[image["id"]], image["id"], rows_of[image["id"]], size_hw, scale, licence
+            )
         )
     names = tuple(category["name"] for category in categories)
     return Labels(file, names, tuple(pictures), tuple(faults), document)
@@ -143,6 +150,29 @@ def _categories(file: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
     if len(set(ids)) != len(ids):
         raise ValueError("the ids of categories must differ")
     return categories
+
+
+def _licences(document: dict[str, Any]) -> list[Licence]:
+    """The licence of every image. What is no proper record is none: most uses do not need it."""
+    listed = document.get("licenses")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    named = [image.get("license") for image in document["images"]]
+    if all(name in (None, "") for name in named):
+        return [_licence(entries[0]) if len(entries) == 1 else NO_RECORD] * len(named)
+    # Text, so that 1 is not True. An id with two meanings has none.
+    meanings: dict[str, set[Licence]] = {}
+    for entry in entries:
+        meanings.setdefault(repr(entry.get("id")), set()).add(_licence(entry))
+    defined = {name: meaning.pop() for name, meaning in meanings.items() if len(meaning) == 1}
+    return [
+        NO_RECORD if name in (None, "") else defined.get(repr(name), Licence(undefined_id=repr(name)[:40]))
+        for name in named
+    ]
+
+
+def _licence(entry: dict[str, Any]) -> Licence:
+    name, url = (entry.get(key) for key in ("name", "url"))
+    return Licence(name if isinstance(name, str) else "", url if isinstance(url, str) else "")
 
 
 def _picture_folder(file: Path, images: list[dict[str, Any]]) -> Path:
