@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fcos_edge.train.evaluation.coco_figures import Evaluation
 
 SUMMARY = "measure accuracy on labelled pictures: the COCO figures, and AP per class"
-SCHEMA = "fcos-edge.eval/1.0"
+SCHEMA = "fcos-edge.eval/1.1"
 EXTRA = "parity"  # a checkpoint needs more, and opening it says so
 
 
@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[str, ...]) -> int:
     from fcos_edge.train.evaluation.evaluate import read_split
+    from fcos_edge.train.evaluation.mistakes import find_mistakes
     from fcos_edge.train.evaluation.operating import measure_at_threshold
 
     labelled = read_split(args.data, args.split, classes)
@@ -99,6 +100,7 @@ def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[s
         thresholds = [detector.operating_thresholds[detector.spec.classes.index(name)] for name in classes]
         at_threshold = measure_at_threshold(labelled, found, thresholds)
         document |= at_threshold.add_to(evaluation.to_dict(has_curves=True))
+        document = find_mistakes(labelled, found, thresholds).add_to(document)
     if args.json:
         print_json({key: value for key, value in document.items() if args.curves or key != "curves"})
     else:
@@ -107,7 +109,7 @@ def _run_labelled(args: argparse.Namespace, detector: Detector, classes: tuple[s
     if args.html is not None:
         from fcos_edge.report.evaluation import evaluation_page
 
-        write_pages(args, lambda: evaluation_page(document))
+        write_pages(args, lambda: evaluation_page(document, args.data))
     return 0
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_page_options(parser)
     parser.add_argument(
         "--data", metavar="D", type=Path,
-        help="the data set that was measured on, to show the pictures that differ most",
+        help="the data set that was measured on, to show the pictures that differ most, or the worst of eval",
     )  # fmt: skip
     parser.add_argument(
         "--bundle", metavar="B", type=Path, help="the bundle, for a sensitivity table that the report has not"
@@ -65,11 +65,13 @@ def _read(path: Path) -> tuple[str, Document]:
     return "training", read_training(path)
 
 
-def _page_alone(kind: str, document: Document) -> str:
+def _page_alone(kind: str, document: Document, data: Path | None) -> str:
     """Of what is no measurement of a bundle."""
     if kind == "eval":
-        from fcos_edge.report.evaluation import evaluation_page as page
-    elif kind == "analyze":
+        from fcos_edge.report.evaluation import evaluation_page
+
+        return evaluation_page(document, data)
+    if kind == "analyze":
         from fcos_edge.report.analysis import analysis_page as page
     else:
         from fcos_edge.report.training import training_page as page
@@ -87,8 +89,11 @@ def _pages(
         kind = alone[0]
         if len(documents) > 1:
             raise UsageError(f"a page of {kind} holds nothing else; make a page of each file by itself")
-        _refuse(args, f"the page is of {kind}", "data", "bundle", "markdown")
-        return lambda: _page_alone(kind, documents[kind]), lambda: ""
+        has_pictures = "worst_misses" in documents[kind]
+        _refuse(args, f"the page is of {kind}", *["data"] * (kind != "eval"), "bundle", "markdown")
+        if args.data is not None and not has_pictures:
+            _refuse(args, "the file is of an older eval, which names no pictures", "data")
+        return lambda: _page_alone(kind, documents[kind], args.data), lambda: ""
     bench = documents.get("bench")
     if "parity" in documents:
         parity = documents["parity"]

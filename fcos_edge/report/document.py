@@ -11,7 +11,7 @@ from fcos_edge.errors import SpecError, UsageError
 from fcos_edge.spec import check_version
 
 # Kind -> the newest version that is read here. A newer minor version only adds keys.
-KINDS = {"parity": (1, 1), "bench": (1, 0), "eval": (1, 0), "analyze": (1, 0)}
+KINDS = {"parity": (1, 1), "bench": (1, 0), "eval": (1, 1), "analyze": (1, 0)}
 _PREFIX = "fcos-edge."
 
 

@@ -1,12 +1,14 @@
-"""The page of `eval`: COCO's figures, AP and misses of each class, precision over recall."""
+"""The page of `eval`: COCO's figures, AP and mistakes of each class, precision over recall, pictures."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fcos_edge.report.charts import Columns, Interval, Line, grouped_bars, interval_bars, line_chart
+from fcos_edge.report.mistakes import reason_tables, reasons_in_words, sign, worst_pictures
 from fcos_edge.report.page import render
 from fcos_edge.report.parity_charts import Chart
 from fcos_edge.report.parity_tables import condition_facts
@@ -21,12 +23,20 @@ _MEANINGS = {
     "ARl": "... large boxes",
 }  # fmt: skip
 _SIZES = {"s": "small", "m": "medium", "l": "large"}
+_LEADS = {
+    "missed": "At the operating thresholds, the pictures in which the largest part is a missed box, with all"
+    " that goes wrong in them.",
+    "alarms": "The pictures with the false alarms of the highest scores, without those above.",
+}
 # More would be a page of nothing but one chart; the table has all.
 _MOST_BARS, _MOST_CURVES = 40, 24
 
 
-def evaluation_page(document: Document) -> str:
-    """The HTML of what `eval --json` wrote; precision over recall needs its `curves`."""
+def evaluation_page(document: Document, data: Path | None = None) -> str:
+    """The HTML of what `eval --json` wrote; precision over recall needs its `curves`.
+
+    data: the data set that was measured on, for the worst pictures. Raises DataError where it is another.
+    """
     # In the order of a file, so that the page is the same whoever asks for it.
     document = json.loads(json.dumps(document, sort_keys=True))
     charts = {
@@ -34,23 +44,29 @@ def evaluation_page(document: Document) -> str:
         "sizes": size_charts(document),
         "curves": curve_charts(document),
     }
+    pictures = worst_pictures(document, data)
+    reasons = reason_tables(document)
     titles = {
-        "classes": "Classes", "curves": "Precision and recall", "sizes": "Small, medium and large",
+        "classes": "Classes", "reasons": "Reasons", "missed": "Worst misses",
+        "alarms": "Worst false alarms", "curves": "Precision and recall", "sizes": "Small, medium and large",
         "figures": "COCO's figures", "conditions": "Conditions", "commands": "Commands",
     }  # fmt: skip
-    has = {name: charts.get(name, True) for name in titles}
+    parts = {**charts, **pictures, "reasons": reasons}
+    has = {name: parts.get(name, True) for name in titles}
     boxes = sum(row["boxes"] for row in document["classes"].values())
-    data = f"{document['data']}/{document['split']}"
+    where = f"{document['data']}/{document['split']}"
     return render(
         "evaluation.html.j2",
-        title=f"{document['name']}, accuracy on {data}", kind="Evaluation", name=document["name"],
-        subtitle=f"{document['pictures']:,} pictures of {data}; {document['conditions']['date']}",
+        title=f"{document['name']}, accuracy on {where}", kind="Evaluation", name=document["name"],
+        subtitle=f"{document['pictures']:,} pictures of {where}; {document['conditions']['date']}",
         sections=[Section(name, title) for name, title in titles.items() if has[name]],
         titles=titles, has=has,
         headline=_headline(document), tiles=_tiles(document, boxes),
         sentence=f"{document['model']}, on {document['pictures']:,} pictures with {boxes:,} labelled boxes.",
         notes=_notes(document), charts=charts, classes=class_table(document), figures=figure_table(document),
-        facts=_facts(document, data, boxes), commands=_commands(document),
+        reasons=reasons, reasons_lead=reasons_in_words(document), pictures=pictures, leads=_LEADS,
+        signs={kind: sign(kind) for kind in ("missed", "alarm", "hit")}, has_data=data is not None,
+        facts=_facts(document, where, boxes), commands=_commands(document),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from fcos_edge.report.bench import bench_charts, bench_tiles, case_table, throughput_table
 from fcos_edge.report.page import render
 from fcos_edge.report.parity_charts import ParityCharts, sensitivity_charts
+from fcos_edge.report.parity_pictures import worst_pairs
 from fcos_edge.report.parity_tables import (
     artifact_table,
     class_table,
@@ -19,7 +20,6 @@ from fcos_edge.report.parity_tables import (
     sensitivity_table,
     stage_table,
 )
-from fcos_edge.report.pictures import worst_pairs
 from fcos_edge.report.table import Command, Section
 from fcos_edge.report.verdict import judge
 

@@ -62,10 +62,12 @@ def test_eval__json_is_what_evaluate_says(
         assert figures.items() <= row.items()
         assert row["threshold"] == 0.5
         assert 0 <= row["hits"] <= min(row["boxes"], row["detections"])
+        assert sum(row["misses"].values()) == row["boxes"] - row["hits"]
+        assert sum(row["false_alarms"].values()) == row["detections"] - row["hits"]
         assert row["recall"] == pytest.approx(row["hits"] / row["boxes"], abs=1e-4)  # four digits
         low, high = row["AP_interval_95"]
         assert 0 <= low <= high <= 1
-    assert document["schema"] == "fcos-edge.eval/1.0"
+    assert document["schema"] == "fcos-edge.eval/1.1"
     assert document["model"] == "x.safetensors (fp32) in PyTorch"
     assert document["conditions"]["threads"] == 1
     assert document["command"].startswith("fcos-edge eval")
@@ -189,7 +191,10 @@ def test_eval__some_classes_have_the_figures_that_they_have_among_all(
     everything = json.loads(capsys.readouterr().out)
     assert main([*command, "--classes", "disc", "--results", str(tmp_path / "disc.json")]) == 0
     disc = json.loads(capsys.readouterr().out)
-    assert disc["classes"] == {"disc": everything["classes"]["disc"]}
+    alone, among = (document["classes"]["disc"] for document in (disc, everything))
+    assert list(disc["classes"]) == ["disc"]
+    # Only that a disc is taken for a square nobody can tell who does not look for squares.
+    assert {**among, **{key: alone[key] for key in ("misses", "false_alarms")}} == alone
     assert disc["AP"] == disc["classes"]["disc"]["AP"]
     assert disc["curves"]["all"] == everything["curves"]["classes"]["disc"]
     assert {entry["category_id"] for entry in json.loads((tmp_path / "disc.json").read_bytes())} == {9}
@@ -293,9 +298,15 @@ def test_eval__html_is_the_page_of_its_json(
     command = ["eval", str(checkpoint), "--data", str(shapes), "--threads", "1", "--html", str(page)]
     assert main([*command, "--json", "--curves"]) == 0
     (tmp_path / "eval.json").write_text(capsys.readouterr().out)
-    assert main(["report", str(tmp_path / "eval.json"), "--html", str(again)]) == 0
+    report = ["report", str(tmp_path / "eval.json"), "--html", str(again)]
+    assert main([*report, "--data", str(shapes)]) == 0
     assert page.read_text() == again.read_text()
     assert "Precision and recall" in page.read_text()
+    # Both pictures are in it, each once; without the data only their boxes are.
+    assert page.read_text().count("data:image/jpeg") == 2
+    assert main(report) == 0
+    assert "data:image/jpeg" not in again.read_text()
+    assert "val0.png" in again.read_text()
 
 
 def test_eval__page_that_cannot_be_written_is_refused_before_the_work(

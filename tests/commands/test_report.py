@@ -70,12 +70,32 @@ def test_html__of_eval_analyze_and_a_run(
     command = ["report", str(given), "--html", str(out)]
     assert main(command) == 0
     assert out.read_text().startswith(f"<!doctype html>\n<!-- {MARK}")
+    of_data = (
+        "d: no such file or folder" if kind == "eval" else f"--data: the page is of {kind}; leave it out"
+    )
     for more, said in (
         (["--markdown", str(tmp_path / "x.md")], f"--markdown: the page is of {kind}; leave it out"),
-        (["--data", "d"], f"--data: the page is of {kind}; leave it out"),
+        (["--data", "d"], of_data),
     ):
         assert main([*command, *more]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_html__of_an_older_eval_has_no_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given, out = tmp_path / "eval.json", tmp_path / "page.html"
+    document = make_evaluation() | {"schema": "fcos-edge.eval/1.0"}
+    del document["worst_misses"], document["worst_false_alarms"]
+    for row in document["classes"].values():
+        del row["misses"], row["false_alarms"]
+    given.write_text(json.dumps(document))
+    command = ["report", str(given), "--html", str(out)]
+    assert main(command) == 0
+    assert "Worst" not in out.read_text()
+    assert main([*command, "--data", "d"]) == 2
+    assert (
+        "--data: the file is of an older eval, which names no pictures; leave it out"
+        in capsys.readouterr().err
+    )
 
 
 def test_html__one_page_for_one_thing(

@@ -7,6 +7,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from fcos_edge.train.evaluation.reasons import ALARM_REASONS, MISS_REASONS
+
 CLASSES = ("person", "cat & <dog>", "nobody")
 _RECALL = [step / 100 for step in range(101)]
 
@@ -15,7 +17,7 @@ def make_evaluation() -> dict[str, Any]:
     """As `eval --json --curves`, with its keys in another order, as JSON files have them."""
     curve = {"at50": [round(1 - recall, 4) for recall in _RECALL], "mean": [0.25] * 101}
     nothing = {"at50": [-1.0] * 101, "mean": [-1.0] * 101}
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         "person": {"boxes": 958, "AP": 0.2284, "AP50": 0.4933, "threshold": 0.4435, "hits": 430,
                    "detections": 667, "recall": 0.4489, "precision": 0.6447,
                    "AP_interval_95": [0.2021, 0.2604]},
@@ -25,9 +27,16 @@ def make_evaluation() -> dict[str, Any]:
         "nobody": {"boxes": 0, "AP": -1, "AP50": -1, "threshold": 0.5, "hits": 0, "detections": 3,
                    "recall": None, "precision": 0.0, "AP_interval_95": None},
     }  # fmt: skip
+    for name, misses, alarms in (
+        ("person", (215, 2, 0, 38, 273), (124, 31, 20, 7, 55)),
+        ("cat & <dog>", (1, 0, 3, 0, 0), (1, 1, 0, 0, 4)),
+        ("nobody", (0, 0, 0, 0, 0), (0, 0, 3, 0, 0)),
+    ):
+        rows[name]["misses"] = dict(zip(MISS_REASONS, misses, strict=True))
+        rows[name]["false_alarms"] = dict(zip(ALARM_REASONS, alarms, strict=True))
     figures = dict.fromkeys(("APm", "APl", "AR1", "AR10", "AR100", "ARm", "ARl"), 0.3125)
     return {
-        "schema": "fcos-edge.eval/1.0", "command": "fcos-edge eval x --data 'my data'", "name": "street",
+        "schema": "fcos-edge.eval/1.1", "command": "fcos-edge eval x --data 'my data'", "name": "street",
         "model": "model.int8.onnx (int8) in onnxruntime", "input_hw": [192, 320],
         "data": "coco", "split": "val",
         "conditions": {"date": "2026-11-22 07:27 UTC", "cpu": "a CPU", "versions": {"numpy": "2"}},
@@ -35,6 +44,49 @@ def make_evaluation() -> dict[str, Any]:
         "APs": -1, "ARs": -1, **figures, "AP_interval_95": [0.2512, 0.4711], "classes": rows,
         "curves": {"recall": _RECALL, "all": curve,
                    "classes": {"person": curve, "cat & <dog>": curve, "nobody": nothing}},
+        "worst_misses": [_missed_picture()], "worst_false_alarms": [_alarmed_picture()],
+    }  # fmt: skip
+
+
+def _missed_picture() -> dict[str, Any]:
+    """One mistake of each reason for a miss, and more than have a sign; a hit."""
+    misses = [
+        _mistake("person", (10, 20, 110, 220), "low score", ("person", 0.7, 0.4312)),
+        _mistake("cat & <dog>", (150, 20, 250, 120), "wrong class", ("person", 0.8125, 0.5)),
+        _mistake("person", (0, 0, 60, 90), "shared", ("person", 0.59, 0.61)),
+        _mistake("person", (20, 150, 60, 180), "badly placed", ("person", 0.42, 0.77)),
+        *[_mistake("person", (300, 200, 316 - step, 216), "unseen") for step in range(4)],
+    ]
+    return {
+        "file": "crowd <1>.jpg", "picture": 7, "size_hw": [240, 320], "misses": misses, "false_alarms": [],
+        "hits": [{"label": 0, "class_name": "person", "score": 0.75, "box_xyxy": [200, 100, 240, 200]}],
+    }  # fmt: skip
+
+
+def _alarmed_picture() -> dict[str, Any]:
+    """One of each reason for a false alarm; how large the picture is, the labels do not say."""
+    alarms = [
+        _mistake("person", (0, 0, 90, 120), "background", score=0.91),
+        _mistake("person", (10, 10, 60, 90), "duplicate", ("person", 0.66, None), 0.88),
+        _mistake("cat & <dog>", (100, 10, 160, 90), "wrong class", ("person", 0.71, None), 0.72),
+        _mistake("person", (100, 100, 160, 190), "badly placed", ("person", 0.42, None), 0.63),
+        _mistake("person", (200, 100, 260, 190), "both", ("cat & <dog>", 0.25, None), 0.52),
+    ]
+    return {
+        "file": "empty.jpg", "picture": 11, "size_hw": [0, 0], "misses": [], "false_alarms": alarms,
+        "hits": [],
+    }  # fmt: skip
+
+
+def _mistake(
+    name: str, box_xyxy: tuple[float, ...], reason: str,
+    partner: tuple[str, float, float | None] | None = None, score: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """partner: class, IoU and score"""
+    other = None if partner is None else dict(zip(("class_name", "iou", "score"), partner, strict=True))
+    return {
+        "label": CLASSES.index(name), "class_name": name, "score": score, "box_xyxy": list(box_xyxy),
+        "reason": reason, "partner": other,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 from fcos_edge.errors import DataError
 from fcos_edge.report.page import MARK
 from fcos_edge.report.parity import bench_page, parity_markdown, parity_page
-from fcos_edge.report.pictures import worst_pairs
+from fcos_edge.report.parity_pictures import worst_pairs
 from tests.report.page_reader import PageReader, read_page
 
 HOSTILE = "<script>alert(1)</script>\"'&|`*_@x#1\n${{7*7}}"

@@ -9,8 +9,8 @@ Box = Sequence[float]  # x y width height
 
 def match_one_by_one(
     found: Sequence[Box], boxes: Sequence[Box], crowds: Sequence[Box], threshold: float
-) -> list[tuple[bool, bool]]:
-    """(is a hit, counts) of each detection of one picture and class, best first."""
+) -> list[tuple[int, bool]]:
+    """(the box that it takes or -1, counts) of each detection of one picture and class, best first."""
     free = list(range(len(boxes)))
     rows = []
     for detection in found:
@@ -24,9 +24,9 @@ def match_one_by_one(
                 best = place
         if best is not None:
             free.remove(best)
-            rows.append((True, True))
+            rows.append((best, True))
         else:
-            rows.append((False, all(overlap(detection, c, is_crowd=True) < threshold for c in crowds)))
+            rows.append((-1, all(overlap(detection, c, is_crowd=True) < threshold for c in crowds)))
     return rows
 
 

@@ -47,10 +47,11 @@ def test_match_boxes__by_hand(
     counts_at_50: str,
     hits_at_80: str,
 ) -> None:
-    is_hit, counts = match_boxes(
+    taken, counts = match_boxes(
         *(np.array(rows, np.float64).reshape(-1, 4) for rows in (found, boxes, crowds))
     )
-    assert is_hit.shape == counts.shape == (10, len(found))
+    assert taken.shape == counts.shape == (10, len(found))
+    is_hit = taken >= 0
     marks = ["".join("x" if value else "-" for value in row) for row in (is_hit[0], counts[0], is_hit[6])]
     assert marks == [hits_at_50, counts_at_50, hits_at_80]
 
@@ -63,10 +64,10 @@ def test_match_boxes__is_the_rule_written_out(seed: int) -> None:
         np.concatenate([generator.integers(0, 4, (n, 2)), generator.integers(1, 11, (n, 2))], axis=1) * 1.0
         for n in generator.integers(0, (12, 8, 3))
     )
-    is_hit, counts = match_boxes(found, boxes, crowds)
+    taken, counts = match_boxes(found, boxes, crowds)
     for level, threshold in enumerate(MATCH_IOUS.tolist()):
         expected = match_one_by_one(found.tolist(), boxes.tolist(), crowds.tolist(), threshold)
-        assert list(zip(is_hit[level].tolist(), counts[level].tolist(), strict=True)) == expected
+        assert list(zip(taken[level].tolist(), counts[level].tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -27,8 +27,6 @@ from fcos_edge.train.evaluation.evaluate import LabelledSplit
 MATCH_IOUS = np.linspace(0.5, 0.95, 10)  # to the last bit those of COCO's evaluators
 MAX_DETECTIONS = 100
 
-_Boxes = list[tuple[float, float, float, float]]
-
 
 @dataclass(frozen=True, eq=False)
 class ClassMatches:
@@ -64,47 +62,99 @@ class ClassMatches:
         return np.bincount(self.picture[rows], minlength=len(self.boxes)).astype(np.int64)
 
 
+_Boxes = defaultdict[tuple[int, int], list[tuple[float, float, float, float]]]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledBoxes:
+    """Boxes and crowds, x y width height, by picture (its index) and label, in the annotations' order."""
+
+    boxes: _Boxes
+    crowds: _Boxes
+
+    def of(self, place: int, label: int) -> tuple[DoubleArray, DoubleArray]:
+        """(M, 4) boxes and (K, 4) crowds of one picture and class."""
+        boxes, crowds = self.boxes[place, label], self.crowds[place, label]
+        return np.array(boxes, np.float64).reshape(-1, 4), np.array(crowds, np.float64).reshape(-1, 4)
+
+
+def read_boxes(labelled: LabelledSplit) -> LabelledBoxes:
+    """What is to be found, as COCO's evaluators read it from the document."""
+    place_of = {picture.image_id: place for place, picture in enumerate(labelled.pictures)}
+    ids = category_ids(labelled.document, labelled.classes)
+    label_of = {category_id: label for label, category_id in enumerate(ids)}
+    boxes: _Boxes = defaultdict(list)
+    crowds: _Boxes = defaultdict(list)
+    for entry in labelled.document["annotations"]:
+        if entry["image_id"] in place_of and entry["category_id"] in label_of:
+            key = (place_of[entry["image_id"]], label_of[entry["category_id"]])
+            (crowds if entry.get("iscrowd") else boxes)[key].append(read_bbox(entry))
+    return LabelledBoxes(boxes, crowds)
+
+
 def match_split(labelled: LabelledSplit, found: Sequence[Detections]) -> tuple[ClassMatches, ...]:
     """The matches of each of the split's classes.
 
     found: picture by picture, with labels into the split's classes
     """
-    boxes, crowds = _truth(labelled)
+    truth = read_boxes(labelled)
     rows: list[list[_PictureMatches]] = [[] for _ in labelled.classes]
     by_id = sorted(range(len(labelled.pictures)), key=lambda place: labelled.pictures[place].image_id)
     for place in by_id:
         detections = found[place]
-        boxes_xywh = _xywh(detections.boxes_xyxy)
+        boxes_xywh = to_xywh(detections.boxes_xyxy)
         for label in np.unique(detections.labels).tolist():
             chosen = np.flatnonzero(detections.labels == label)[:MAX_DETECTIONS]
-            key = (place, label)
-            is_hit, counts = match_boxes(boxes_xywh[chosen], _array(boxes[key]), _array(crowds[key]))
-            rows[label].append(_PictureMatches(place, detections.scores[chosen], is_hit, counts))
+            taken, counts = match_boxes(boxes_xywh[chosen], *truth.of(place, label))
+            rows[label].append(_PictureMatches(place, detections.scores[chosen], taken >= 0, counts))
     matches = []
     for label, pictures in enumerate(rows):
-        per_picture = [len(boxes[place, label]) for place in range(len(labelled.pictures))]
+        per_picture = [len(truth.boxes[place, label]) for place in range(len(labelled.pictures))]
         matches.append(_join(pictures, np.array(per_picture, np.int64)))
     return tuple(matches)
 
 
 def match_boxes(
     found_xywh: DoubleArray, boxes_xywh: DoubleArray, crowds_xywh: DoubleArray
-) -> tuple[BoolArray, BoolArray]:
-    """Detections of one picture and class: (is a hit, counts), each (10, N) bool.
+) -> tuple[IntArray, BoolArray]:
+    """Detections of one picture and class: the box that each takes, and whether it counts.
 
     found_xywh: (N, 4), best first; boxes_xywh: (M, 4); crowds_xywh: (K, 4)
+    returns:    (10, N) int64, index into the boxes, -1 where it is no hit; (10, N) bool
     """
-    is_hit = np.zeros((len(MATCH_IOUS), len(found_xywh)), np.bool_)
+    taken = np.full((len(MATCH_IOUS), len(found_xywh)), -1, np.int64)
     # The last first: of boxes with the same IoU COCO takes the last, argmax the first.
-    iou = _pairwise(found_xywh, boxes_xywh[::-1], is_crowd=False)
+    iou = overlaps(found_xywh, boxes_xywh[::-1], is_crowd=False)
     is_free = np.ones((len(MATCH_IOUS), iou.shape[1]), np.bool_)
     for i in np.flatnonzero(iou.max(axis=1, initial=0) >= MATCH_IOUS[0]):
         can_take = is_free & (iou[i] >= MATCH_IOUS[:, None])
         levels = np.flatnonzero(can_take.any(axis=1))
-        is_hit[levels, i] = True
-        is_free[levels, np.where(can_take, iou[i], -1).argmax(axis=1)[levels]] = False
-    in_crowd = _pairwise(found_xywh, crowds_xywh, is_crowd=True).max(axis=1, initial=0)
-    return is_hit, is_hit | (in_crowd < MATCH_IOUS[:, None])
+        best = np.where(can_take, iou[i], -1).argmax(axis=1)[levels]
+        taken[levels, i] = iou.shape[1] - 1 - best
+        is_free[levels, best] = False
+    in_crowd = overlaps(found_xywh, crowds_xywh, is_crowd=True).max(axis=1, initial=0)
+    return taken, (taken >= 0) | (in_crowd < MATCH_IOUS[:, None])
+
+
+def to_xywh(boxes_xyxy: FloatArray) -> DoubleArray:
+    """As `coco_results` writes them: the sides are rounded to float32."""
+    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    return np.concatenate([boxes_xyxy[:, :2], sides], axis=1).astype(np.float64)
+
+
+def overlaps(found_xywh: DoubleArray, truth_xywh: DoubleArray, *, is_crowd: bool) -> DoubleArray:
+    """(N, M): IoU; of crowds the part of the detection that lies inside.
+
+    In COCO's own order of operations, so that an IoU at the threshold falls on the same side.
+    """
+    a, b = found_xywh[:, None], truth_xywh[None]
+    ends = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    sides = np.maximum(ends - np.maximum(a[..., :2], b[..., :2]), 0)
+    shared = sides[..., 0] * sides[..., 1]
+    whole = np.broadcast_to(a[..., 2] * a[..., 3], shared.shape)
+    if not is_crowd:
+        whole = whole + b[..., 2] * b[..., 3] - shared
+    return np.asarray(np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,45 +177,3 @@ def _join(pictures: Sequence[_PictureMatches], boxes: IntArray) -> ClassMatches:
     return ClassMatches(
         picture[order].astype(np.int64), scores[order], is_hit[:, order], counts[:, order], boxes
     )
-
-
-_Truth = defaultdict[tuple[int, int], _Boxes]
-
-
-def _truth(labelled: LabelledSplit) -> tuple[_Truth, _Truth]:
-    """Boxes and crowds, by picture and label, in the order of the annotations."""
-    place_of = {picture.image_id: place for place, picture in enumerate(labelled.pictures)}
-    ids = category_ids(labelled.document, labelled.classes)
-    label_of = {category_id: label for label, category_id in enumerate(ids)}
-    boxes: _Truth = defaultdict(list)
-    crowds: _Truth = defaultdict(list)
-    for entry in labelled.document["annotations"]:
-        if entry["image_id"] in place_of and entry["category_id"] in label_of:
-            key = (place_of[entry["image_id"]], label_of[entry["category_id"]])
-            (crowds if entry.get("iscrowd") else boxes)[key].append(read_bbox(entry))
-    return boxes, crowds
-
-
-def _array(boxes: _Boxes) -> DoubleArray:
-    return np.array(boxes, np.float64).reshape(-1, 4)
-
-
-def _xywh(boxes_xyxy: FloatArray) -> DoubleArray:
-    """As `coco_results` writes them: the sides are rounded to float32."""
-    sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
-    return np.concatenate([boxes_xyxy[:, :2], sides], axis=1).astype(np.float64)
-
-
-def _pairwise(found_xywh: DoubleArray, truth_xywh: DoubleArray, *, is_crowd: bool) -> DoubleArray:
-    """(N, M): IoU; of crowds the part of the detection that lies inside.
-
-    In COCO's own order of operations, so that an IoU at the threshold falls on the same side.
-    """
-    a, b = found_xywh[:, None], truth_xywh[None]
-    ends = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
-    sides = np.maximum(ends - np.maximum(a[..., :2], b[..., :2]), 0)
-    shared = sides[..., 0] * sides[..., 1]
-    whole = np.broadcast_to(a[..., 2] * a[..., 3], shared.shape)
-    if not is_crowd:
-        whole = whole + b[..., 2] * b[..., 3] - shared
-    return np.asarray(np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0))
