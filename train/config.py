@@ -219,6 +219,8 @@ class TrainConfig:
     short_sides      as the paper: pictures are scaled until the short side is one of these (by lot) and the
                      long side at most `max_long_side`, and padded to the batch's largest; none: `sizes_hw`
     augment          how far a random view of a picture strays
+    balance          pictures with a class that less than this share of all pictures has come more than once
+                     an epoch (arXiv 1908.03195, `train/balance.py`); 0: every picture comes once
     crowd            crowd boxes are ignore regions, or dropped as in the paper
     iterations       length in steps of `optimizer.reference_batch` pictures; 0: `epochs` decides
     batch_size       pictures of a step, of all processes together
@@ -240,6 +242,7 @@ class TrainConfig:
     short_sides: tuple[int, ...] = ()
     max_long_side: int = 1333
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    balance: float = 0.0
     crowd: Literal["ignore", "drop"] = "ignore"
     assign: AssignConfig = field(default_factory=AssignConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -26,7 +26,7 @@ from fcos_edge.errors import FcosEdgeError, TrainingError
 from fcos_edge.train.config import AugmentConfig, TrainConfig
 from fcos_edge.train.data.dataset import LabelledPicture
 from fcos_edge.train.data.picture_cache import PictureCache
-from fcos_edge.train.schedule import BatchSchedule, Draw, total_epochs
+from fcos_edge.train.schedule import BatchSchedule, Draw, samples_per_epoch, total_epochs
 from fcos_edge.train.targets import BACKGROUND, Truth
 from fcos_edge.train.views.augment import Labelled, affine_view
 from fcos_edge.train.views.mosaic import mosaic_view
@@ -79,7 +79,8 @@ class TrainingPictures(Dataset[Sample]):
         self.pictures = pictures
         self.config = config
         self.cache = PictureCache([picture.path for picture in pictures], cache_bytes)
-        self._first_plain_epoch = total_epochs(len(pictures), config) - config.augment.plain_epochs
+        epochs = total_epochs(samples_per_epoch(pictures, config), config)
+        self._first_plain_epoch = epochs - config.augment.plain_epochs
         self._objects = list_objects(pictures) if config.augment.paste else []
 
     def __len__(self) -> int:
@@ -87,7 +88,7 @@ class TrainingPictures(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Raises ImageError for a picture that cannot be read."""
-        view = self._view(draw, np.random.default_rng((self.config.seed, draw.epoch, draw.picture)))
+        view = self._view(draw, np.random.default_rng(draw.seed(self.config.seed)))
         image, boxes_xyxy, labels = map(torch.from_numpy, view)
         return Sample(image, boxes_xyxy, labels, draw.picture)
 

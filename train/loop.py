@@ -28,7 +28,7 @@ from fcos_edge.train.losses import Losses
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.optimizer import learning_rate
 from fcos_edge.train.processes import Processes
-from fcos_edge.train.schedule import BatchSchedule, steps_per_epoch
+from fcos_edge.train.schedule import BatchSchedule, samples_per_epoch, steps_per_epoch
 from fcos_edge.train.state import read_state, write_state
 from fcos_edge.train.step import Training
 from fcos_edge.train.tracking import Tracker
@@ -68,7 +68,7 @@ def train(
     if not pictures:
         raise DataError("no pictures to train on; give a data set with pictures")
     processes = processes or Processes(device=next(network.parameters()).device)
-    per_epoch = steps_per_epoch(len(pictures), config)
+    per_epoch = steps_per_epoch(samples_per_epoch(pictures, config), config)
     steps = config.steps(per_epoch)
     state = read_state(out_dir, config)
     first = 0 if state is None else state["steps_done"]

@@ -20,6 +20,7 @@ from fcos_edge.train.presets import with_backbone
 # Smallest and largest value of settings that are numbers of something.
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "augment.paste": (0, 100),
+    "balance": (0, 1),
 }
 
 

@@ -25,9 +25,10 @@ from fcos_edge.train.targets import BACKGROUND, IGNORED
 from tests.coco_sets import CLASSES, SIDE, make_coco_set
 
 CONFIG = TrainConfig(NetworkConfig(len(CLASSES)), input_hw=(64, 64), batch_size=2, epochs=3)
-# All that is drawn by lot, in one: sizes of batches, mosaic, pasted objects, colours.
+# All that is drawn by lot, in one: which pictures come again, sizes, mosaic, pasted objects, colours.
 VARIED = replace(
-    CONFIG, sizes_hw=((64, 64), (32, 64), (96, 96)), augment=AugmentConfig(mosaic=0.5, paste=1.5)
+    CONFIG, sizes_hw=((64, 64), (32, 64), (96, 96)), augment=AugmentConfig(mosaic=0.5, paste=1.5),
+    balance=0.9,
 )  # fmt: skip
 PAPER = replace(CONFIG, short_sides=(40, 56, 72), max_long_side=90, augment=FLIP_ONLY)
 NO_BOXES = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)
@@ -69,16 +70,19 @@ def test_batches__same_for_any_workers_cache_and_start(
 def test_training_pictures__depend_on_seed_and_draw_alone(
     pictures: list[LabelledPicture],
 ) -> None:
-    def sample(seed: int, epoch: int, index: int, input_hw: tuple[int, int] = (32, 64)) -> Sample:
-        draw = Draw(index, epoch, input_hw)
+    def sample(
+        seed: int, epoch: int, index: int, input_hw: tuple[int, int] = (32, 64), repeat: int = 0
+    ) -> Sample:
+        draw = Draw(index, epoch, input_hw, repeat)
         return TrainingPictures([pictures[0]] * 2, replace(VARIED, seed=seed))[draw]
 
     first = sample(0, 0, 0)
     assert first.image.shape == (32, 64, 3)
     assert first.image.dtype == torch.uint8
     assert torch.equal(first.image, sample(0, 0, 0).image)
-    for other in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0, (64, 32))):
-        assert not torch.equal(first.image, sample(*other).image)
+    for other in (sample(1, 0, 0), sample(0, 1, 0), sample(0, 0, 1), sample(0, 0, 0, (64, 32)),
+                  sample(0, 0, 0, repeat=1)):  # fmt: skip
+        assert not torch.equal(first.image, other.image)
 
 
 @pytest.mark.parametrize("augment", [replace(FLIP_ONLY, mosaic=1.0), replace(FLIP_ONLY, paste=8.0)])

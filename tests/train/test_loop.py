@@ -125,6 +125,16 @@ def test_train__pictures_without_boxes(pictures: list[LabelledPicture], tmp_path
     assert all(torch.isfinite(parameter).all() for parameter in average.parameters())
 
 
+def test_train__balanced_epochs_are_longer(pictures: list[LabelledPicture], tmp_path: Path) -> None:
+    """Class 1 in one of four pictures: factors are sqrt(4/3) thrice and 2, 5.46 samples an epoch."""
+    labelled = [
+        replace(picture, labels=np.full_like(picture.labels, number == 3))
+        for number, picture in enumerate(pictures)
+    ]
+    _train(replace(CONFIG, batch_size=1, balance=1.0), labelled, tmp_path)
+    assert [(row["epoch"], row["step"]) for row in _rows(tmp_path)] == [(1, 5), (2, 10)]
+
+
 def test_train__full_disk_is_one_line_and_keeps_the_last_state(
     pictures: list[LabelledPicture], tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ PAPER = {
     "augment.contrast": 0.0,
     "augment.brightness": 0.0,
     "augment.saturation": 0.0,
+    "balance": 0.0,
     "crowd": "drop",
     "assign.method": "fcos",
     "assign.ranges": ((0, 64), (64, 128), (128, 256), (256, 512), (512, float("inf"))),

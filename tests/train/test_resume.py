@@ -16,8 +16,12 @@ from fcos_edge.train.run_files import METRICS_FILE, STATE_FILE
 from tests.coco_sets import make_coco_set
 
 CHECKPOINT = "smoke.safetensors"
-# Six steps an epoch, with mosaic and sizes by lot: every kind of chance that there is.
-SETTINGS = ("batch_size=2", "augment.mosaic=0.5", "sizes_hw=[[96,96],[128,96]]", "max_images=12")
+# Six steps an epoch or more, with mosaic, pasted objects, sizes and repeats by lot: every kind of chance that
+# there is.
+SETTINGS = (
+    "batch_size=2", "augment.mosaic=0.5", "augment.paste=1.5", "sizes_hw=[[96,96],[128,96]]", "balance=1",
+    "max_images=12",
+)  # fmt: skip
 SECONDS = 120
 
 

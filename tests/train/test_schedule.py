@@ -11,9 +11,17 @@ import pytest
 from fcos_edge.errors import UsageError
 from fcos_edge.train.config import NetworkConfig, OptimizerConfig, TrainConfig
 from fcos_edge.train.data.dataset import LabelledPicture
-from fcos_edge.train.schedule import BatchSchedule, Draw, epoch_batches, steps_per_epoch, total_epochs
+from fcos_edge.train.schedule import (
+    BatchSchedule,
+    Draw,
+    epoch_batches,
+    samples_per_epoch,
+    steps_per_epoch,
+    total_epochs,
+)
 
 CONFIG = TrainConfig(NetworkConfig(1), batch_size=4, epochs=3)
+BALANCED = replace(CONFIG, balance=0.9)
 MANY_SIZES = replace(CONFIG, sizes_hw=((64, 64), (96, 64), (128, 128)))
 
 
@@ -21,6 +29,15 @@ def _pictures(count: int, sizes_hw: list[tuple[int, int]] | None = None) -> list
     empty, none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     sizes_hw = sizes_hw or [(0, 0)] * count
     return [LabelledPicture(Path(f"{i}.png"), i, empty, none, sizes_hw[i]) for i in range(count)]
+
+
+def _labelled(count: int) -> list[LabelledPicture]:
+    """Class 0 in every picture, class 1 in every seventh: at 0.9 its factor is 2.2 to 2.5."""
+    box = np.array([[0, 0, 9, 9]] * 2, np.float32)
+    return [
+        replace(picture, boxes_xyxy=box, labels=np.array([0, int(i % 7 == 3)]))
+        for i, picture in enumerate(_pictures(count, [(60, 90), (90, 60)] * (count // 2)))
+    ]
 
 
 def _indices(batches: list[list[Draw]]) -> list[int]:
@@ -108,9 +125,17 @@ def test_batch_schedule__parts_are_the_global_batch(accumulate: int, world: int)
         assert sorted(draw for step in steps for micro in step for draw in micro) == sorted(batch)
 
 
-@pytest.mark.parametrize("config", [MANY_SIZES, replace(CONFIG, short_sides=(64, 80), accumulate=2)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        MANY_SIZES,
+        replace(CONFIG, short_sides=(64, 80), accumulate=2),
+        BALANCED,
+        replace(BALANCED, short_sides=(64, 80), accumulate=2),
+    ],
+)
 def test_batch_schedule__goes_on_at_any_step(config: TrainConfig) -> None:
-    pictures = _pictures(22, [(60, 90), (90, 60)] * 11)
+    pictures = _labelled(22)
     straight = list(BatchSchedule(pictures, config, 0, 15))
     for first in range(16):
         rest = BatchSchedule(pictures, config, first, 15)
@@ -130,6 +155,43 @@ def test_batch_schedule__goes_on_at_any_step(config: TrainConfig) -> None:
 def test_batch_schedule__unequal_parts(count: int, accumulate: int, world: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         BatchSchedule(_pictures(count), replace(CONFIG, accumulate=accumulate), 0, 1, 0, world)
+
+
+def test_batch_schedule__balanced_epochs_have_more_steps_and_every_repeat_its_own_seed() -> None:
+    """28 pictures, four of which have the rare class: 24 + 4 x sqrt(0.9 x 7) = 34.04 samples."""
+    pictures = _labelled(28)
+    assert samples_per_epoch(pictures, BALANCED) == 34
+    assert samples_per_epoch(pictures, CONFIG) == 28
+    config = replace(BALANCED, batch_size=2)
+    batches = list(BatchSchedule(pictures, config, 0, 3 * 17))
+    epochs = [[draw for batch in batches[17 * i : 17 * (i + 1)] for draw in batch] for i in range(3)]
+    chosen = []
+    for number, draws in enumerate(epochs):
+        assert {draw.epoch for draw in draws} == {number}
+        counts = np.bincount([draw.picture for draw in draws], minlength=28)
+        assert counts.sum() == 34
+        assert set(counts[3::7].tolist()) == {2, 3}
+        assert (np.delete(counts, [3, 10, 17, 24]) == 1).all()
+        for picture in (3, 10):
+            repeats = sorted(draw.repeat for draw in draws if draw.picture == picture)
+            assert repeats == list(range(counts[picture]))
+        chosen.append(counts.tolist())
+    assert chosen[0] != chosen[1] or chosen[1] != chosen[2]  # the fractions are by lot
+    seeds = [draw.seed(5) for draws in epochs for draw in draws]
+    assert len({np.random.default_rng(seed).integers(1 << 62) for seed in seeds}) == 3 * 34
+    assert seeds[0][0] == 5
+    # Without repeats a sample is what it was before there were any.
+    assert Draw(9, 2, (64, 64)).seed(5) == (5, 2, 9)
+
+
+@pytest.mark.parametrize(("accumulate", "world"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_batch_schedule__balanced_parts_are_the_global_batch(accumulate: int, world: int) -> None:
+    config, pictures = replace(BALANCED, accumulate=accumulate), _labelled(28)
+    whole = list(BatchSchedule(pictures, BALANCED, 0, 16))
+    parts = [list(BatchSchedule(pictures, config, 0, 16, rank, world)) for rank in range(world)]
+    for number, batch in enumerate(whole):
+        steps = [part[number * accumulate : (number + 1) * accumulate] for part in parts]
+        assert sorted(draw for step in steps for micro in step for draw in micro) == sorted(batch)
 
 
 def test_total_epochs__counts_the_one_that_iterations_end_in() -> None:
