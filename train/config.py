@@ -112,6 +112,8 @@ class AugmentConfig:
     """How far a random view of a picture may stray.
 
     scale         the picture's size, relative to the size that just fits the input
+    keep_object   probability that an enlarged picture is cut so that the centre of a box, by lot, is in view
+                  (as SSD's crops, arXiv 1512.02325 section 2.2, hold an object)
     flip          probability of mirroring left and right
     contrast      factor range is 1 - contrast .. 1 + contrast
     brightness    added, +-, in 0..255
@@ -125,6 +127,7 @@ class AugmentConfig:
     """
 
     scale: tuple[float, float] = (0.6, 1.7)
+    keep_object: float = 0.0
     flip: float = 0.5
     contrast: float = 0.3
     brightness: float = 24.0

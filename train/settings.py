@@ -19,6 +19,7 @@ from fcos_edge.train.presets import with_backbone
 
 # Smallest and largest value of settings that are numbers of something.
 _LIMITS: Mapping[str, tuple[float, float]] = {
+    "augment.keep_object": (0, 1),
     "augment.paste": (0, 100),
     "balance": (0, 1),
 }

@@ -10,7 +10,15 @@ import pytest
 from fcos_edge.runtime import FloatArray, UInt8Array
 from fcos_edge.train.config import FLIP_ONLY, AugmentConfig
 from fcos_edge.train.targets import IGNORED
-from fcos_edge.train.views.augment import Labelled, affine_view, draw_map, map_of_centers, move_boxes, recolor
+from fcos_edge.train.views.augment import (
+    Labelled,
+    affine_view,
+    choose_center,
+    draw_map,
+    map_of_centers,
+    move_boxes,
+    recolor,
+)
 from tests.train.drawn import compare, draw, extent
 
 # Colours stay, so that the rectangle can be found again.
@@ -29,8 +37,9 @@ NO_BOXES = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
         replace(PLAIN, scale=(1.0, 1.0), flip=0.0),  # moved only
         replace(PLAIN, scale=(0.5, 0.9), flip=0.0),  # smaller
         replace(PLAIN, scale=(1.2, 1.7), flip=0.0),  # cropped
+        replace(PLAIN, scale=(1.2, 1.7), keep_object=1.0),  # cropped with the object
     ],
-    ids=["all", "flip", "move", "shrink", "crop"],
+    ids=["all", "flip", "move", "shrink", "crop", "keep"],
 )
 def test_affine_view__boxes_are_where_they_show(
     source_hw: tuple[int, int], view_hw: tuple[int, int], config: AugmentConfig
@@ -63,6 +72,72 @@ def test_affine_view__ignores_what_is_cut_and_drops_what_is_gone() -> None:
             assert share < config.min_visible + 0.08
         seen[label] += 1
     assert min(seen.values()) > 10
+
+
+@pytest.mark.parametrize("box", [(0, 0, 10, 8), (70, 0, 90, 10), (40, 25, 50, 35), (0, 50, 90, 60)])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_affine_view__keeps_the_centre_of_an_object_anywhere_in_the_view(
+    box: tuple[int, ...], flip: float
+) -> None:
+    config = replace(PLAIN, scale=(3.0, 3.0), flip=flip, keep_object=1.0)
+    # Ignore regions are no objects.
+    boxes, labels = np.array([box, [89, 59, 90, 60]], np.float32), np.array([2, IGNORED])
+    picture = Labelled(np.zeros((60, 90, 3), np.uint8), boxes, labels)
+    centers = []
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        center = choose_center(picture, config, generator)
+        assert center is not None
+        assert center.tolist() == [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]
+        matrix = draw_map((60, 90), (60, 90), 1.0, config, generator, center)
+        x, y = matrix[:, :2] @ (center - 0.5) + matrix[:, 2] + 0.5
+        centers.append((x, y))
+        # The picture still fills the view: its corners lie outside, or on the border.
+        corners = np.array([[0, 0], [90, 60]]) - 0.5
+        moved = np.sort(corners @ matrix[:, :2].T + matrix[:, 2] + 0.5, axis=0)
+        assert (moved[0] <= 1e-3).all()  # float32
+        assert (moved[1] >= np.array([90, 60]) - 1e-3).all()
+        view = affine_view(picture, (60, 90), config, np.random.default_rng(seed))
+        assert len(view.labels) >= 1
+    assert np.min(centers) >= -1e-3
+    assert (np.max(centers, axis=0) <= np.array([90, 60]) + 1e-3).all()
+    # As far as the picture's own border lets it: a corner object of 30 x 24 pixels has its centre near there.
+    reach = np.ptp(centers, axis=0)
+    limits = np.array([min(90, 3 * center) for center in (90, 60)])
+    assert (reach > 0.05 * limits).all()
+
+
+def test_affine_view__keeps_an_object_as_often_as_said() -> None:
+    """Of a picture three times the view one ninth shows, so a small box is seen in about as many views."""
+    boxes = np.array([[44, 29, 46, 31]], np.float32)
+    picture = Labelled(np.zeros((60, 90, 3), np.uint8), boxes, np.array([2]))
+    shares = []
+    for keep in (0.0, 0.5, 1.0):
+        config = replace(PLAIN, scale=(3.0, 3.0), keep_object=keep)
+        views = [affine_view(picture, (60, 90), config, np.random.default_rng(seed)) for seed in range(300)]
+        shares.append(np.mean([len(view.labels) for view in views]))
+    # The middle is in a quarter of the views: half of the places of each axis. 0.03 is a standard deviation.
+    assert shares[0] == pytest.approx(0.25, abs=0.1)
+    assert shares[1] == pytest.approx(0.625, abs=0.1)
+    assert shares[2] == 1
+
+
+@pytest.mark.parametrize("labels", [[], [IGNORED]])
+def test_affine_view__without_an_object_any_place_will_do(labels: list[int]) -> None:
+    boxes = np.array([[1, 1, 5, 5]] * len(labels), np.float32).reshape(-1, 4)
+    picture = Labelled(np.zeros((60, 90, 3), np.uint8), boxes, np.array(labels, np.int64))
+    config = replace(PLAIN, keep_object=1.0)
+    assert choose_center(picture, config, np.random.default_rng(0)) is None
+    assert affine_view(picture, (64, 64), config, np.random.default_rng(0)).image.shape == (64, 64, 3)
+
+
+def test_draw_map__a_small_picture_lies_where_it_would_have() -> None:
+    config, center = replace(PLAIN, scale=(0.4, 0.9)), np.array([3.0, 38.0])
+    for seed in range(50):
+        kept = draw_map((40, 40), (64, 96), 1.6, config, np.random.default_rng(seed), center)
+        np.testing.assert_array_equal(
+            kept, draw_map((40, 40), (64, 96), 1.6, config, np.random.default_rng(seed))
+        )
 
 
 def test_affine_view__varies_with_the_seed_alone() -> None:

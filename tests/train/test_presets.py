@@ -100,6 +100,7 @@ PAPER = {
     "short_sides": (800,),
     "max_long_side": 1333,
     "augment.scale": (1.0, 1.0),
+    "augment.keep_object": 0.0,
     "augment.flip": 0.5,
     "augment.mosaic": 0.0,
     "augment.paste": 0.0,

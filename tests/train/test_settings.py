@@ -67,6 +67,7 @@ def test_with_setting(text: str, path: str, value: Any) -> None:
         ("augment.scale=[1,2,3]", "expected a list, tuple[float, float]"),
         ("optimizer.learning_rate=null", "is None, expected a number"),
         ("augment.paste=-1", "setting augment.paste is -1.0, expected a number from 0 to 100"),
+        ("augment.keep_object=2", "augment.keep_object is 2.0, expected a number from 0 to 1"),
         ("balance=1.5", "setting balance is 1.5, expected a number from 0 to 1"),
         ("augment.paste=inf", "setting augment.paste is inf, expected a number from 0 to 100"),
     ],

@@ -40,10 +40,23 @@ def affine_view(
     """A random part of the picture, or the picture on a part of the view; RGB."""
     source_height, source_width = picture.image.shape[:2]
     fit = min(view_hw[0] / source_height, view_hw[1] / source_width)
-    matrix = draw_map(picture.image.shape[:2], view_hw, fit, config, generator)
+    center = choose_center(picture, config, generator)
+    matrix = draw_map(picture.image.shape[:2], view_hw, fit, config, generator, center)
     image = warp(picture.image, matrix, view_hw, config.pad_color)
     boxes, labels = move_boxes(picture.boxes_xyxy, picture.labels, matrix, view_hw, config.min_visible)
     return Labelled(recolor(image, config, generator), boxes, labels)
+
+
+def choose_center(
+    picture: Labelled, config: AugmentConfig, generator: np.random.Generator
+) -> FloatArray | None:
+    """Centre x, y of a box by lot, that the view shall show; None where the lot or the picture has none."""
+    if not config.keep_object or generator.uniform() >= config.keep_object:
+        return None
+    objects = picture.boxes_xyxy[picture.labels != IGNORED]
+    if not len(objects):
+        return None
+    return np.asarray(objects[generator.integers(len(objects))].reshape(2, 2).mean(axis=0))
 
 
 def draw_map(
@@ -52,18 +65,28 @@ def draw_map(
     fit: float,
     config: AugmentConfig,
     generator: np.random.Generator,
+    center_xy: FloatArray | None = None,
 ) -> FloatArray:
     """A (2, 3) affine map by lot, from source pixel centres to view pixel centres.
 
-    fit: view pixels per source pixel at scale 1
+    fit:       view pixels per source pixel at scale 1
+    center_xy: (2,), a point of the picture that the view shall show, pixels as of boxes; None: any
     """
     source_height, source_width = source_hw[:2]
     height, width = view_hw
     low, high = np.log(config.scale)
     factor = fit * np.exp(generator.uniform(low, high))
-    free_x, free_y = width - source_width * factor, height - source_height * factor
-    shift_x, shift_y = free_x * generator.uniform(), free_y * generator.uniform()
-    if generator.uniform() < config.flip:
+    free = np.array([width - source_width * factor, height - source_height * factor])
+    place = generator.uniform(size=2)
+    is_flipped = generator.uniform() < config.flip
+    first, last = np.zeros(2), free
+    if center_xy is not None:
+        x, y = center_xy * factor
+        point = np.array([source_width * factor - x if is_flipped else x, y])
+        # Of the places that there are, those with the point in the view.
+        first, last = (end.clip(-point, np.array([width, height]) - point) for end in (first, last))
+    shift_x, shift_y = first + (last - first) * place
+    if is_flipped:
         return map_of_centers(-factor, factor, source_width * factor + shift_x, shift_y)
     return map_of_centers(factor, factor, shift_x, shift_y)
 

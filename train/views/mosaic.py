@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fcos_edge.train.config import AugmentConfig
-from fcos_edge.train.views.augment import Labelled, draw_map, move_boxes, recolor, warp
+from fcos_edge.train.views.augment import Labelled, choose_center, draw_map, move_boxes, recolor, warp
 
 # Shares of the view's sides between which the centre lies: every part stays large enough for objects.
 _CENTER_RANGE = (0.3, 0.7)
@@ -44,7 +44,8 @@ def mosaic_view(
         part_hw = bottom - top, right - left
         source_hw = picture.image.shape[:2]
         fit = math.sqrt(math.prod(part_hw) / math.prod(source_hw))
-        matrix = draw_map(source_hw, part_hw, fit, config, generator)
+        center = choose_center(picture, config, generator)
+        matrix = draw_map(source_hw, part_hw, fit, config, generator, center)
         view[top:bottom, left:right] = warp(picture.image, matrix, part_hw, config.pad_color)
         moved, moved_labels = move_boxes(
             picture.boxes_xyxy, picture.labels, matrix, part_hw, config.min_visible
