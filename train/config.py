@@ -184,6 +184,18 @@ IMPROVED_LOSS = LossConfig()
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """How much each branch learns from a teacher (`train/distill.py`), where the run has one.
+
+    Beside 1 for FCOS's own terms; 0: nothing.
+    """
+
+    classes: float = 1.0
+    boxes: float = 1.0
+    centerness: float = 1.0
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """How weights move.
 
@@ -249,6 +261,7 @@ class TrainConfig:
     crowd: Literal["ignore", "drop"] = "ignore"
     assign: AssignConfig = field(default_factory=AssignConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: int = 30
     iterations: int = 0
@@ -290,6 +303,7 @@ class TrainConfig:
             "augment": AugmentConfig(**_with_tuples(document["augment"])),
             "assign": AssignConfig(**{**_with_tuples(document["assign"]), "ranges": ranges}),
             "loss": LossConfig(**document["loss"]),
+            "distill": DistillConfig(**document.get("distill", {})),  # earlier runs have none
             "optimizer": OptimizerConfig(**_with_tuples(document["optimizer"])),
         }
         return cls(**{**_with_tuples(document), **parts})

@@ -23,8 +23,8 @@ from torch import Tensor
 from fcos_edge.errors import DataError, TrainingError
 from fcos_edge.train.config import TrainConfig
 from fcos_edge.train.data.dataset import LabelledPicture
+from fcos_edge.train.distill import Teacher
 from fcos_edge.train.loader import Batch, TrainingPictures, batches, make_loader
-from fcos_edge.train.losses import Losses
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.optimizer import learning_rate
 from fcos_edge.train.processes import Processes
@@ -51,6 +51,7 @@ def train(
     save_every: int = 500,
     board: bool = False,
     on_step: Callable[[int, Tensor], None] | None = None,
+    teacher: Teacher | None = None,
 ) -> Fcos:
     """Train `network` in place and return the averaged copy.
 
@@ -59,7 +60,8 @@ def train(
                  first process; the numbers that it returns there join the epoch's row
     save_every   steps between two states; one is written after every epoch, too
     board        write for TensorBoard
-    on_step      called with the steps done and the three losses, (3,) float32
+    on_step      called with the steps done and the losses, (3,) float32, with a teacher (4,)
+    teacher      that it learns from, beside the labels
 
     Raises DataError without pictures, CheckpointError where `out_dir` holds another run's state,
     TrainingError where a loss is no number, and KeyboardInterrupt, once the state has been written, after
@@ -73,8 +75,9 @@ def train(
     state = read_state(out_dir, config)
     first = 0 if state is None else state["steps_done"]
     schedule = BatchSchedule(pictures, config, first, steps, processes.rank, processes.world)
-    training = Training(config, network, processes)
-    sums = torch.zeros(3, device=processes.device)
+    training = Training(config, network, processes, teacher)
+    names = training.loss_names
+    sums = torch.zeros(len(names), device=processes.device)
     if state is not None:
         training.load_state(state)
         sums += state["loss_sums"].to(processes.device)
@@ -84,7 +87,7 @@ def train(
         if processes.is_first:
             tracker = stack.enter_context(Tracker(out_dir, steps, first, board=board))
         interrupts = stack.enter_context(_Interrupts())
-        watch = _Watch(pictures, processes, tracker, on_step)
+        watch = _Watch(pictures, names, processes, tracker, on_step)
         source = stack.enter_context(closing(batches(loader)))  # its workers end with it
         began = time.monotonic()
         is_stopped = False
@@ -94,7 +97,7 @@ def train(
             losses = training.step(micro_batches, rate)
             done = training.steps_done
             report = processes.mean(torch.cat([losses, interrupts.flag(processes.device)]))
-            sums += report[:3]
+            sums += report[:-1]
             is_stopped = watch.look(_Report(done, rate, losses, report, micro_batches))
             is_epoch = done % per_epoch == 0 or done == steps
             is_kept = is_epoch or is_stopped or done % save_every == 0
@@ -107,7 +110,7 @@ def train(
                 row: dict[str, Any] = {
                     "epoch": epoch, "step": done, "input_hw": micro_batches[-1].images.shape[2:],
                     "seconds": round(time.monotonic() - began, 1), "learning_rate": rate,
-                    **{f"loss_{name}": value for name, value in zip(Losses._fields, mean, strict=True)},
+                    **{f"loss_{name}": value for name, value in zip(names, mean, strict=True)},
                 }  # fmt: skip
                 if after_epoch is not None:
                     row.update(after_epoch(epoch, training.average, tracker))
@@ -128,8 +131,8 @@ class _Report(NamedTuple):
     """A step that is done, maybe not yet computed.
 
     rate    learning rate
-    losses  (3,) of this process
-    shared  (4,) mean over processes: the losses, and above 0 where one of them was interrupted
+    losses  of this process
+    shared  mean over processes: the losses, and above 0 where one of them was interrupted
     """
 
     steps_done: int
@@ -143,10 +146,11 @@ class _Watch:
     """Looks at the losses of steps: on a GPU one step late, so that it never waits for the next."""
 
     def __init__(
-        self, pictures: Sequence[LabelledPicture], processes: Processes, tracker: Tracker | None,
-        on_step: Callable[[int, Tensor], None] | None,
+        self, pictures: Sequence[LabelledPicture], names: Sequence[str], processes: Processes,
+        tracker: Tracker | None, on_step: Callable[[int, Tensor], None] | None,
     ) -> None:  # fmt: skip
         self.pictures = pictures
+        self.names = names  # of the losses
         self.tracker = tracker
         self.on_step = on_step
         self.late = 1 if processes.device.type == "cuda" else 0
@@ -169,14 +173,14 @@ class _Watch:
         if not all(map(math.isfinite, losses)):
             raise TrainingError(self._complaint(report))
         if self.on_step is not None:
-            self.on_step(report.steps_done, report.shared[:3])
+            self.on_step(report.steps_done, report.shared[:-1])
         if self.tracker is not None:
-            scalars = dict(zip(Losses._fields, losses, strict=True))
+            scalars = dict(zip(self.names, losses, strict=True))
             self.tracker.step(report.steps_done, {**scalars, "learning_rate": report.rate})
         return bool(interrupted)
 
     def _complaint(self, report: _Report) -> str:
-        own = dict(zip(Losses._fields, report.losses.tolist(), strict=True))
+        own = dict(zip(self.names, report.losses.tolist(), strict=True))
         where = "in another process"
         if not all(map(math.isfinite, own.values())):
             indices = [i for batch in report.micro_batches for i in batch.indices.tolist()]

@@ -28,6 +28,7 @@ from fcos_edge.train.checkpoint import Checkpoint, as_stored, load_checkpoint
 from fcos_edge.train.data.check import Rule, apply, check_data
 from fcos_edge.train.data.dataset import LabelledPicture, hold_out
 from fcos_edge.train.data.formats import find_format, read_pictures
+from fcos_edge.train.distill import make_teacher
 from fcos_edge.train.evaluation.coco_figures import Evaluation, compare_with_pictures
 from fcos_edge.train.evaluation.sharded import sharded_candidates
 from fcos_edge.train.evaluation.thresholds import best_f1_thresholds
@@ -84,11 +85,11 @@ def read_data(run: Run, processes: Processes, say: Callable[[str], None]) -> Tra
     for line in report.lines():
         say(line)
     report.raise_if_refused()
-    began = run.start or run.qat
-    if run.licence is not None and began is not None:
-        before = load_checkpoint(Path(began.checkpoint)).spec.provenance
-        if LICENSED not in before:
-            say(f"{Path(began.checkpoint).name}, which this run begins with, had other pictures too")
+    for what, file in (("begins with", run.start or run.qat), ("learns from", run.teacher)):
+        if run.licence is None or file is None:
+            continue
+        if LICENSED not in load_checkpoint(Path(file.checkpoint)).spec.provenance:
+            say(f"{Path(file.checkpoint).name}, which this run {what}, had other pictures too")
     pictures = [
         picture
         for path, split in sets
@@ -135,10 +136,11 @@ def train_checkpoint(
             tracker.pictures(epoch, _drawn(found, held_out, spec))
         return {"held_out": evaluation.to_dict()}
 
+    teacher = None if run.teacher is None else make_teacher(run.teacher, spec, config.distill)
     average = train(
         config, network, data.training, out_dir, processes=processes, after_epoch=after_epoch,
         loader_workers=machine.loader_workers, cache_bytes=machine.cache_bytes,
-        save_every=machine.save_every, board=machine.board,
+        save_every=machine.save_every, board=machine.board, teacher=teacher,
     )  # fmt: skip
     metrics: dict[str, Any] = {"training_pictures": len(data.training)}
     found: list[Detections] = []
@@ -149,10 +151,11 @@ def train_checkpoint(
     truth = [(picture.boxes_xyxy, picture.labels) for picture in held_out]
     thresholds = best_f1_thresholds(found, truth, len(run.classes))
     header = {**config.to_dict(), "made_with": _versions(), "made_from": data.sets}
-    if run.start is not None:
-        header["began_with"] = described(run.start)
-        before = header["began_with"]["provenance"]
-        spec = replace(spec, provenance=provenance_of_both(spec.provenance, before))
+    for name, file in (("began_with", run.start), ("taught_by", run.teacher)):
+        if file is not None:
+            header[name] = described(file)
+            before = header[name]["provenance"]
+            spec = replace(spec, provenance=provenance_of_both(spec.provenance, before))
     return Checkpoint(as_stored(average), config.network, spec, thresholds, metrics, header)
 
 

@@ -32,7 +32,12 @@ from fcos_edge.writing import naming
 NO_WEIGHTS = "none"
 LICENSED = "training_pictures"  # of the spec's provenance: which pictures, where not all
 MOST_HELD_OUT = 200
-_OPTIONAL = ("qat", "start", "licence")  # in run.json only where they are used: older ones lack them
+_OPTIONAL = (
+    "qat",
+    "start",
+    "teacher",
+    "licence",
+)  # in run.json only where they are used: older ones lack them
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Run:
     qat         of quantization-aware training, which begins with a checkpoint instead of `weights`
     start       the detector whose weights it begins with, instead of `weights`
     licence     only pictures whose licence record allows this use; None: all
+    teacher     the detector that it learns from, beside the labels
     """
 
     name: str
@@ -59,6 +65,7 @@ class Run:
     qat: QatConfig | None = None
     start: CheckpointFile | None = None
     licence: Use | None = None
+    teacher: CheckpointFile | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -88,6 +95,7 @@ class Run:
             **({"qat": asdict(self.qat)} if self.qat else {}),
             **({"start": asdict(self.start)} if self.start else {}),
             **({"licence": self.licence} if self.licence else {}),
+            **({"teacher": asdict(self.teacher)} if self.teacher else {}),
         }  # fmt: skip
 
     @classmethod
@@ -98,12 +106,15 @@ class Run:
             "exclude": tuple(document["exclude"]),
             "config": TrainConfig.from_dict(document["config"]),
             "qat": QatConfig(**document["qat"]) if document.get("qat") else None,
-            "start": CheckpointFile(**document["start"]) if document.get("start") else None,
+            **{
+                name: CheckpointFile(**document[name]) if document.get(name) else None
+                for name in ("start", "teacher")
+            },
         })  # fmt: skip
 
 
 def provenance_of_both(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The first training's provenance, where a second went before or after it.
+    """The first training's provenance, where a second went before or after it, or made its teacher.
 
     Which pictures trained is said only where it holds of both.
     """
@@ -159,12 +170,7 @@ def claim_folder(run: Run, out_dir: Path, command: str = "") -> None:
             finally:
                 part.unlink(missing_ok=True)
         return
-    try:
-        there = json.loads((out_dir / RUN_FILE).read_bytes())
-        if isinstance(there, dict):
-            there.pop(COMMAND, None)
-    except (ValueError, RecursionError):
-        there = None
+    there = _found(out_dir / RUN_FILE)
     if there != wanted:
         found_values = there if isinstance(there, dict) else {}
         # A key that is written only where it is used may be on either side.
@@ -172,3 +178,20 @@ def claim_folder(run: Run, out_dir: Path, command: str = "") -> None:
         differs = [key for key in keys if found_values.get(key) != wanted.get(key)]
         what = " and ".join(differs) or "contents"
         raise UsageError(f"{out_dir}: holds another run, its {what} differ; give its arguments, or {advice}")
+
+
+def _found(path: Path) -> Any:
+    """What a folder's file says of its run, as `to_dict` says it now; None where it is damaged.
+
+    Settings that are younger than the run have their defaults.
+    """
+    try:
+        there = json.loads(path.read_bytes())
+        if isinstance(there, dict):
+            there.pop(COMMAND, None)
+    except (ValueError, RecursionError):
+        return None
+    try:
+        return json.loads(json.dumps(Run.from_dict(there).to_dict()))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, CheckpointError):
+        return there

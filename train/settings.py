@@ -22,6 +22,9 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "augment.keep_object": (0, 1),
     "augment.paste": (0, 100),
     "balance": (0, 1),
+    "distill.classes": (0, 1000),
+    "distill.boxes": (0, 1000),
+    "distill.centerness": (0, 1000),
 }
 
 

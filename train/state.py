@@ -49,7 +49,7 @@ def read_state(out_dir: Path, config: TrainConfig) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        found = json.loads(state["config"])
+        found = _as_now(json.loads(state["config"]))
     except Exception as error:  # torch raises many kinds for a broken file
         raise CheckpointError(
             f"{path}: not the state of a run ({type(error).__name__}); delete it to begin again"
@@ -58,6 +58,14 @@ def read_state(out_dir: Path, config: TrainConfig) -> dict[str, Any] | None:
         raise CheckpointError(f"{path}: the state of a run with another config; choose another --out")
     set_random_states(state["random"])
     return state
+
+
+def _as_now(config: Any) -> Any:
+    """A stored config with the settings that are younger than it, at their defaults."""
+    try:
+        return json.loads(json.dumps(TrainConfig.from_dict(config).to_dict()))
+    except (AttributeError, KeyError, TypeError, ValueError, CheckpointError):
+        return config
 
 
 def random_states() -> dict[str, Any]:

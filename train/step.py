@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fcos_edge.train.assign import assign, find_method
-from fcos_edge.train.config import TrainConfig
+from fcos_edge.train.config import NetworkConfig, TrainConfig
+from fcos_edge.train.distill import Lesson, Teacher, distill_loss, lesson_of
 from fcos_edge.train.ema import Ema
 from fcos_edge.train.loader import Batch
-from fcos_edge.train.losses import detection_losses, mean_over_workers, normalizers
+from fcos_edge.train.losses import Losses, detection_losses, mean_over_workers, normalizers
 from fcos_edge.train.model import Fcos
 from fcos_edge.train.optimizer import make_optimizer, set_learning_rate
-from fcos_edge.train.predictions import flatten_maps, in_pixels
+from fcos_edge.train.predictions import Predictions, flatten_maps, in_pixels
 from fcos_edge.train.processes import Processes
 from fcos_edge.train.targets import Locations, Truth, make_locations
 
@@ -29,9 +30,13 @@ class Training:
     """Network, average and optimizer of a run, and the steps that they have made.
 
     The network is trained in place; several processes hold the same weights.
+
+    teacher  that it learns from, beside the labels
     """
 
-    def __init__(self, config: TrainConfig, network: Fcos, processes: Processes) -> None:
+    def __init__(
+        self, config: TrainConfig, network: Fcos, processes: Processes, teacher: Teacher | None = None
+    ) -> None:
         self.config = config
         self.processes = processes
         self.steps_done = 0
@@ -43,6 +48,9 @@ class Training:
         if config.frozen_norm:
             network.backbone.freeze_norm()
         self.network = network
+        self.teacher = teacher
+        if teacher is not None:
+            teacher.network.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(config.optimizer, network)
         self._ema = Ema(network, config.optimizer.ema_decay)
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=config.precision == "fp16")
@@ -58,16 +66,22 @@ class Training:
         """The averaged network, in evaluation mode."""
         return cast(Fcos, self._ema.network)
 
-    def step(self, micro_batches: Sequence[Batch], rate: float) -> Tensor:
-        """Learn from the batches, all together; returns the three losses of this process, (3,) float32.
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Of the losses that `step` returns."""
+        return Losses._fields if self.teacher is None else (*Losses._fields, "distill")
 
-        Their mean over processes is the loss of the whole batch.
+    def step(self, micro_batches: Sequence[Batch], rate: float) -> Tensor:
+        """Learn from the batches, all together; returns the losses of this process, float32.
+
+        They are those of `loss_names`; their mean over processes is the loss of the whole batch.
         """
         self.network.train()  # the backbone knows which of its parts stay as they are
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(3, device=self.processes.device)
+        sums = torch.zeros(len(self.loss_names), device=self.processes.device)
         shared = self._shared(micro_batches)
+        lessons, taught = self._lessons(micro_batches)
         for index, batch in enumerate(micro_batches):
             is_last = index == len(micro_batches) - 1
             # Gradients of several processes meet once a step.
@@ -75,7 +89,7 @@ class Training:
             if not is_last and isinstance(self._model, DistributedDataParallel):
                 wait = self._model.no_sync()
             with wait:
-                losses = self._losses(batch, shared) / len(micro_batches)
+                losses = self._losses(batch, shared, lessons[index], taught) / len(micro_batches)
                 self._scaler.scale(losses.sum()).backward()  # type: ignore[no-untyped-call]
             sums += losses.detach()
         if self.config.optimizer.clip_norm:
@@ -104,19 +118,37 @@ class Training:
     def _truth(self, batch: Batch) -> Truth:
         return Truth(*(part.to(self.processes.device, non_blocking=True) for part in batch.truth))
 
-    def _losses(self, batch: Batch, shared: Tensor | None) -> Tensor:
+    @torch.no_grad()
+    def _lessons(self, micro_batches: Sequence[Batch]) -> tuple[list[Lesson | None], Tensor]:
+        """What the teacher says of each micro-batch, and what that loss is divided by, a scalar."""
+        sums = torch.zeros(1, device=self.processes.device)
+        if self.teacher is None:
+            return [None] * len(micro_batches), sums
+        lessons: list[Lesson | None] = []
+        for batch in micro_batches:
+            lesson = lesson_of(self._predictions(self.teacher.network, self.teacher.config, batch))
+            sums += lesson.weights.sum()
+            lessons.append(lesson)
+        return lessons, mean_over_workers(sums)[0] / len(micro_batches)
+
+    def _predictions(self, model: nn.Module, network: NetworkConfig, batch: Batch) -> Predictions:
+        """What a network says of a batch, distances in input pixels."""
         device = self.processes.device
         images = batch.images.to(device, non_blocking=True).float()
         dtype = _AMP_DTYPES.get(self.config.precision)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            maps = self._model(images.contiguous(memory_format=torch.channels_last))
-        locations = self._locations(batch)
-        raw = flatten_maps(maps, self.config.network.level_names)
-        predictions = in_pixels(raw, locations, self.config.network)
-        targets = assign(predictions, self._truth(batch), locations, self.config.assign)
+            maps = model(images.contiguous(memory_format=torch.channels_last))
+        return in_pixels(flatten_maps(maps, network.level_names), self._locations(batch), network)
+
+    def _losses(self, batch: Batch, shared: Tensor | None, lesson: Lesson | None, taught: Tensor) -> Tensor:
+        predictions = self._predictions(self._model, self.config.network, batch)
+        targets = assign(predictions, self._truth(batch), self._locations(batch), self.config.assign)
         if shared is None:
             shared = mean_over_workers(normalizers(targets, self.config.loss))
-        return torch.stack(detection_losses(predictions, targets, self.config.loss, shared))
+        losses = [*detection_losses(predictions, targets, self.config.loss, shared)]
+        if self.teacher is not None and lesson is not None:
+            losses.append(distill_loss(predictions, lesson, self.teacher.terms, taught))
+        return torch.stack(losses)
 
     def _locations(self, batch: Batch) -> Locations:
         height, width = batch.images.shape[2:]

@@ -26,7 +26,7 @@ GIGABYTE = 1 << 30
 # What describes the run; with --resume all of it comes from the run's folder.
 _OF_THE_RUN = (
     "data", "preset", "classes", "hold_out", "epochs", "batch_size", "accumulate", "precision", "compile",
-    "seed", "weights", "start", "set", "exclude", "qat", "recipe", "ranges", "licence",
+    "seed", "weights", "start", "teacher", "set", "exclude", "qat", "recipe", "ranges", "licence",
 )  # fmt: skip
 
 
@@ -93,6 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start", metavar="CHECKPOINT", type=Path, nargs="?", const=embedded.CHECKPOINT,
         help="begin with the weights of a whole detector of the same network, in place of ImageNet's; without"
         " a path: the embedded detector's",
+    )  # fmt: skip
+    parser.add_argument(
+        "--teacher", metavar="CHECKPOINT", type=Path,
+        help="a detector of the same classes, of any backbone, to learn from beside the labels",
     )  # fmt: skip
     parser.add_argument(
         "--eval-every", metavar="N", type=positive_int, default=5,
@@ -185,7 +189,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> Run:
     """The run that the arguments describe, or the one in the folder that is to go on."""
+    from fcos_edge.train.config import DistillConfig
     from fcos_edge.train.data.formats import class_names
+    from fcos_edge.train.distill import make_teacher
     from fcos_edge.train.presets import PRESET_CLASSES
     from fcos_edge.train.run import Run, read_run
     from fcos_edge.train.start import check_start, checkpoint_file_of
@@ -206,6 +212,8 @@ def _plan(args: argparse.Namespace) -> Run:
         for name in ("qat", "weights"):
             if getattr(args, name) is not None:
                 raise UsageError(f"--start is where training begins; leave out --{name}, or --start")
+    if args.qat is not None and args.teacher is not None:
+        raise UsageError("--qat learns from labels alone; leave out --teacher")
     if args.qat is not None:
         return _qat_plan(args)
     preset = args.preset or DEFAULT_PRESET
@@ -216,10 +224,16 @@ def _plan(args: argparse.Namespace) -> Run:
     if args.start is not None:
         start = checkpoint_file_of(args.start)
         check_start(start, config.network)
-    return Run(
+    if args.teacher is None and config.distill != DistillConfig():
+        raise UsageError("--set distill is for a teacher; add --teacher CHECKPOINT, or leave it out")
+    plan = Run(
         preset, tuple(classes), tuple(args.data), config, args.weights, args.hold_out,
         args.exclude or (), start=start, licence=args.licence,
+        teacher=None if args.teacher is None else checkpoint_file_of(args.teacher),
     )  # fmt: skip
+    if plan.teacher is not None:
+        make_teacher(plan.teacher, plan.spec, config.distill)  # it is made again when training begins
+    return plan
 
 
 def _qat_plan(args: argparse.Namespace) -> Run:

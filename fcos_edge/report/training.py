@@ -33,6 +33,8 @@ Document = Mapping[str, Any]
 SCHEMA = "fcos-edge.training/1.0"
 _HEADER_LENGTH_BYTES, _MOST_HEADER_BYTES = 8, 100_000_000  # of safetensors
 _NEEDED = ("epoch", "step", "seconds")
+# Name of a fact -> the run's key of a detector that it needs
+_DETECTORS = {"begins with": "start", "learns from": "teacher"}
 
 
 def is_run(path: Path) -> bool:
@@ -102,9 +104,10 @@ def accuracy_points(document: Document) -> list[Point]:
 
 
 def epoch_table(rows: Sequence[Row], batch_size: int) -> Table:
+    losses = {key: name for key, name in LOSSES.items() if any(f"loss_{key}" in row for row in rows)}
     columns = [
         Column("epoch", is_number=False), Column("step"), Column("input", "pixels", is_number=False),
-        *(Column(f"loss, {name}") for name in LOSSES.values()), Column("learning rate"),
+        *(Column(f"loss, {name}") for name in losses.values()), Column("learning rate"),
         Column("time", "s"), Column("speed", "pictures/s"), Column("AP"),
     ]  # fmt: skip
     table = []
@@ -114,7 +117,7 @@ def epoch_table(rows: Sequence[Row], batch_size: int) -> Table:
         table.append([
             text(str(row["epoch"])), number(row["step"], ",d"),
             text(f"{hw[1]} x {hw[0]}" if hw else NOTHING),
-            *(number(row.get(f"loss_{key}"), ".4f") for key in LOSSES),
+            *(number(row.get(f"loss_{key}"), ".4f") for key in losses),
             number(row.get("learning_rate"), ".2e"), number(row["seconds"], ",.0f"),
             number(None if math.isnan(speed) else speed, "#.3g"),
             number(None if ap is None or ap < 0 else ap, ".4f"),
@@ -173,11 +176,13 @@ def _tiles(document: Document, points: Sequence[Point]) -> list[Tile]:
 def _facts(document: Document, data: str) -> list[tuple[str, str]]:
     run, stored = document["run"], document["stored"] or {"config": {}, "metrics": {}}
     qat = run.get("qat") or {}
+    has_start = bool(qat or run.get("start"))
     facts = [
         ("data", data), ("classes", ", ".join(run["classes"])),
         ("training pictures", f"{stored['metrics'].get('training_pictures', '')}"),
         ("licence record of the pictures", f"{run['licence']} use" if run.get("licence") else ""),
-        ("backbone weights", "" if qat else run.get("weights") or "the installed ImageNet weights"),
+        ("backbone weights", "" if has_start else run.get("weights") or "the installed ImageNet weights"),
+        *((what, Path(run[key]["checkpoint"]).name) for what, key in _DETECTORS.items() if run.get(key)),
         *((f"quantization-aware, {key.replace('_', ' ')}", f"{value}") for key, value in qat.items()),
         *((f"made with {what}", f"{value}") for what, value in stored["config"].get("made_with", {}).items()),
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from fcos_edge.report.parity_charts import Chart
 Row = Mapping[str, Any]
 Point = tuple[int, Mapping[str, Any]]
 # Key in a row, after `loss_` -> name
-LOSSES = {"classes": "classes", "boxes": "boxes", "centerness": "center-ness"}
+LOSSES = {"classes": "classes", "boxes": "boxes", "centerness": "center-ness", "distill": "of the teacher"}
 _MOST_BARS = 40
 
 

@@ -61,6 +61,12 @@ def quality_focal(logit: float, quality: float) -> float:
     return (quality - p) ** 2 * -(quality * math.log(p) + (1 - quality) * math.log(1 - p))
 
 
+def binary_cross_entropy(logit: float, wanted: float) -> float:
+    """-q ln p - (1 - q) ln(1 - p)"""
+    p = 1 / (1 + math.exp(-logit))
+    return -(wanted * math.log(p) + (1 - wanted) * math.log(1 - p))
+
+
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
     """Of two boxes x1 y1 x2 y2; 0 where both are empty."""
     overlap = intersection(a, b)
