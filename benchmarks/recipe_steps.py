@@ -37,7 +37,11 @@ from fcos_edge.train.run import Run, checkpoint_file, claim_folder
 from fcos_edge.train.settings import with_setting
 
 SIDE = 224
-RANGES = json.dumps(lite_ranges((SIDE, SIDE))).replace("Infinity", '"inf"')
+
+
+def ranges(levels: int) -> str:
+    """The presets' of so many levels, as a setting."""
+    return json.dumps(lite_ranges((SIDE, SIDE), levels)).replace("Infinity", '"inf"')
 
 
 class Step(NamedTuple):
@@ -52,7 +56,7 @@ STEPS: Mapping[str, Step] = {
     "first": Step(
         "the first recipe: three stages and the normalization frozen", "",
         (
-            f"input_hw=[{SIDE},{SIDE}]", f"assign.ranges={RANGES}", "epochs=6", "batch_size=8",
+            f"input_hw=[{SIDE},{SIDE}]", f"assign.ranges={ranges(5)}", "epochs=6", "batch_size=8",
             "precision=bf16",
             "frozen_norm=true", "optimizer.learning_rate=8e-4", "optimizer.reference_batch=8",
             "optimizer.backbone_factor=0.4", "optimizer.warmup_steps=300", "optimizer.warmup_factor=0.0033",
@@ -64,7 +68,25 @@ STEPS: Mapping[str, Step] = {
         "task-aligned assignment, classes learn quality", "first",
         ("assign.method=task_aligned", "assign.top_k=13", "loss.classes=quality_focal", "loss.quality=none"),
     ),
-    "pan": Step("path aggregation in the neck", "first", ("network.neck=pan",)),
+    "simota": Step(
+        "SimOTA assignment", "first",
+        ("assign.method=simota", "assign.top_k=10", "assign.center_radius=2.5"),
+    ),
+    "iou-quality": Step("the center-ness branch learns IoU", "first", ("loss.quality=iou",)),
+    "neck": Step(
+        "path aggregation, 128 wide, towers of two", "first",
+        ("network.neck=pan", "network.fpn_channels=128", "network.tower_depth=2"),
+    ),
+    "rate": Step("twice the learning rate", "first", ("optimizer.learning_rate=1.6e-3",)),
+    "free": Step("the stem alone is frozen", "first", ("freeze_stages=1",)),
+    "mosaic": Step("mosaic in every other view", "first", ("augment.mosaic=0.5", "augment.plain_epochs=1")),
+    "paste": Step("an object pasted into each view", "first", ("augment.paste=1", "augment.plain_epochs=1")),
+    "scale": Step("larger and smaller views", "first", ("augment.scale=[0.4,2.5]",)),
+    "whole-box": Step("all of a box is positive", "first", ("assign.center_radius=0",)),
+    "four-levels": Step(
+        "no P7", "first",
+        ("network.strides=[8,16,32,64]", f"assign.ranges={ranges(4)}"),
+    ),
 }  # fmt: skip
 
 

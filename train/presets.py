@@ -28,9 +28,9 @@ from fcos_edge.train.config import (
 _SHARES = (0.0, 0.1, 0.2, 0.4, 0.8)
 
 
-def lite_ranges(input_hw: tuple[int, int]) -> tuple[tuple[float, float], ...]:
-    """Ranges of P3..P7 for an input whose long side, at 320 pixels, takes half of the paper's numbers."""
-    ends = [share * max(input_hw) for share in _SHARES]
+def lite_ranges(input_hw: tuple[int, int], levels: int = 5) -> tuple[tuple[float, float], ...]:
+    """Ranges of P3.. for an input whose long side, at 320 pixels, takes half of the paper's numbers."""
+    ends = [share * max(input_hw) for share in _SHARES[:levels]]
     return tuple(zip(ends, [*ends[1:], float("inf")], strict=True))
 
 
