@@ -29,7 +29,7 @@ from fcos_edge.writing import naming
 HEADER_KEY = "fcos_edge"
 HEADER_VERSION = (1, 0)
 # What `Checkpoint.config` holds beside the settings of the run.
-BESIDE_SETTINGS = ("made_with", "made_from", "began_with", "taught_by")
+BESIDE_SETTINGS = ("made_with", "made_from", "began_with", "taught_by", "averaged_from")
 _AGAIN = "train or download it again"
 
 
