@@ -104,23 +104,32 @@ def run(args: argparse.Namespace) -> None:
     for seed in range(args.seeds):
         for name in chosen:
             figures[name].append(measure(name, seed, args))
-    rows = []
+    rows, first = [], args.classes[0]
     for name in chosen:
         step, found = STEPS[name], figures[name]
-        spread = " ".join(f"{100 * one['person']:.1f}" for one in found)
+        spread = " ".join(f"{100 * one[first]:.1f}" for one in found)
         means = {key: statistics.mean(one[key] for one in found) for key in found[0]}
         rows.append((
-            name, step.what, step.on, round(100 * means["person"], 1), round(100 * means["AP"], 1),
+            name, step.what, step.on, round(100 * means[first], 1), round(100 * means["AP"], 1),
             round(100 * means["AP50"], 1), spread, round(means["minutes"]),
         ))  # fmt: skip
-    header = ("step", "what changes", "on", "person AP", "AP", "AP50", "person AP of each seed", "minutes")
+    header = (
+        "step",
+        "what changes",
+        "on",
+        f"{first} AP",
+        "AP",
+        "AP50",
+        f"{first} AP of each seed",
+        "minutes",
+    )
     table = Table("points of 100 on held-out pictures, means over seeds", header, rows)
     report("recipe_steps", conditions, [], [table], figures, args.json)
 
 
-def config_of(name: str, seed: int) -> TrainConfig:
-    """The config of a step: the settings of all that it stands on, and its own."""
-    settings: list[str] = []
+def config_of(name: str, seed: int, more: Sequence[str] = ()) -> TrainConfig:
+    """The config of a step: the settings of all that it stands on, its own, and `more`."""
+    settings = list(more)
     while name:
         settings = [*STEPS[name].settings, *settings]
         name = STEPS[name].on
@@ -129,9 +138,9 @@ def config_of(name: str, seed: int) -> TrainConfig:
 
 def measure(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     """The figures of one run on its held-out pictures; it is trained first where it is not there."""
-    config = config_of(name, seed)
-    config = replace(config, network=replace(config.network, num_classes=len(STREET8)))
-    plan = Run(f"{name}-seed{seed}", STREET8, tuple(args.data), config, held_out=args.hold_out)
+    config = config_of(name, seed, args.set)
+    config = replace(config, network=replace(config.network, num_classes=len(args.classes)))
+    plan = Run(f"{name}-seed{seed}", args.classes, tuple(args.data), config, held_out=args.hold_out)
     out = args.out / plan.name
     path = checkpoint_file(plan, out)
     if not path.exists():
@@ -146,7 +155,8 @@ def measure(name: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     seconds = sum(row["seconds"] for row in rows)
     own = {key: float(held_out[key]) for key in ("AP", "AP50")}
-    return {"person": float(held_out["classes"]["person"]["AP"]), **own, "minutes": seconds / 60}
+    first = args.classes[0]
+    return {first: float(held_out["classes"][first]["AP"]), **own, "minutes": seconds / 60}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -156,6 +166,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs")
     parser.add_argument("--only", type=different_names, metavar="S,S", help="some of the steps")
+    parser.add_argument(
+        "--classes", type=different_names, default=STREET8, metavar="C,C", help="default: the street's eight"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of every step"
+    )
     parser.add_argument(
         "--hold-out", type=positive_int, default=400, metavar="N", help="pictures (default: %(default)s)"
     )

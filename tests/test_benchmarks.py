@@ -255,6 +255,35 @@ def test_ablations__trains_and_measures_each_row(repo_root: Path, tmp_path: Path
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_bf16_speed__three_ways_take_turns(repo_root: Path, tmp_path: Path) -> None:
+    _, document = _run(
+        repo_root, tmp_path / "x.json", "bf16_speed", "--preset", "smoke", "--batch-size", 2, "--rounds", 1,
+        "--steps", 1, "--threads", 1,
+    )  # fmt: skip
+    assert len(document["figures"]) == 3
+
+
+@pytest.mark.slow
+def test_recipe_steps__a_step_is_its_base_with_something_changed(repo_root: Path, tmp_path: Path) -> None:
+    data = make_coco_set(tmp_path / "shapes", "train", 6)
+    command = (
+        "--data", data, "--out", tmp_path / "runs", "--only", "first,mosaic", "--classes", ",".join(CLASSES),
+        "--set", "epochs=1", "--set", "input_hw=[64,64]", "--hold-out", 2, "--threads", 1,
+    )  # fmt: skip
+    printed, document = _run(repo_root, tmp_path / "x.json", "recipe_steps", *command)
+    assert set(document["figures"]) == {"first", "mosaic"}
+    assert "mosaic in every other view" in printed
+    configs = []
+    for name in ("first", "mosaic"):
+        checkpoint = load_checkpoint(tmp_path / "runs" / f"{name}-seed0" / f"{name}-seed0.safetensors")
+        configs.append({**checkpoint.config, "made_with": None})
+    augment = {**configs[0]["augment"], "mosaic": 0.5, "plain_epochs": 1}
+    assert configs[1] == {**configs[0], "augment": augment}
+    # What is there is measured, and not trained again.
+    again = _run(repo_root, tmp_path / "x.json", "recipe_steps", *command)[1]
+    assert again["figures"] == document["figures"]
+
+
 def test_assign_speed__all_ways_give_the_same(repo_root: Path, tmp_path: Path) -> None:
     _, document = _run(repo_root, tmp_path / "x.json", "assign_speed", "--pictures", 1, "--rounds", 1)
     assert {"naive, all", "fcos, all", "fcos, targets", "atss, all"} <= set(document["figures"])

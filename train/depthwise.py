@@ -2,7 +2,7 @@
 
 PyTorch's CPU library has quick kernels for the weight gradient of a 3x3 depthwise convolution and for the
 input gradient of one of stride 1. In bfloat16 the others fall back to a general grouped convolution, which
-takes most of a training step: measured 5 to 10 times as long as here (`benchmarks/train_speed.py`).
+then takes more than bfloat16 gains elsewhere (`benchmarks/bf16_speed.py`).
 
 The result is `torch.nn.functional.conv2d`'s, up to rounding.
 """
