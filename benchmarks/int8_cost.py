@@ -1,8 +1,9 @@
-"""What a way of making int8 costs in time: the int8 files of several bundles of one model, taking turns.
+"""What an int8 network costs in time: the int8 files of several bundles, taking turns.
 
     python benchmarks/int8_cost.py plain best mixed --limits 1.03 1.10
+    python benchmarks/int8_cost.py street8-lite0-320 nano --limits 0.4
 
-The first bundle is what the others are compared with: in each round every file computes the same picture a
+The first bundle is what the others are compared with: in each round every file computes its golden input a
 number of times, and a bundle's figure is the median over the rounds of its time divided by the first one's.
 """
 
@@ -31,15 +32,15 @@ def run(args: argparse.Namespace) -> None:
     first, *others = args.bundles
     runtimes = [runtime for runtime, bundle in networks if bundle == first]
     conditions = measure_conditions(args.threads, {"rounds": args.rounds, "calls": args.calls})
-    images = golden_input(first, next(iter(networks.values())).spec)
-    for network in networks.values():
-        time_calls(network, images, WARM_UP_CALLS)
+    images = {key: golden_input(key[1], network.spec) for key, network in networks.items()}
+    for key, network in networks.items():
+        time_calls(network, images[key], WARM_UP_CALLS)
     rounds_ms: dict[tuple[str, Path], list[float]] = {key: [] for key in networks}
     for _ in track(range(args.rounds), "timing", args.rounds):
         for runtime in runtimes:
             for bundle in args.bundles:
                 key = runtime, bundle
-                rounds_ms[key].append(statistics.median(time_calls(networks[key], images, args.calls)))
+                rounds_ms[key].append(statistics.median(time_calls(networks[key], images[key], args.calls)))
     targets, rows = [], []
     for runtime in runtimes:
         own = rounds_ms[runtime, first]

@@ -65,26 +65,30 @@ STEPS: Mapping[str, Step] = {
     ),
     "live-norm": Step("normalization trains", "first", ("frozen_norm=false",)),
     "task-aligned": Step(
-        "task-aligned assignment, classes learn quality", "first",
+        "task-aligned assignment, classes learn quality", "live-norm",
         ("assign.method=task_aligned", "assign.top_k=13", "loss.classes=quality_focal", "loss.quality=none"),
     ),
     "simota": Step(
-        "SimOTA assignment", "first",
+        "SimOTA assignment", "live-norm",
         ("assign.method=simota", "assign.top_k=10", "assign.center_radius=2.5"),
     ),
-    "iou-quality": Step("the center-ness branch learns IoU", "first", ("loss.quality=iou",)),
+    "iou-quality": Step("the center-ness branch learns IoU", "live-norm", ("loss.quality=iou",)),
     "neck": Step(
-        "path aggregation, 128 wide, towers of two", "first",
+        "path aggregation, 128 wide, towers of two", "live-norm",
         ("network.neck=pan", "network.fpn_channels=128", "network.tower_depth=2"),
     ),
-    "rate": Step("twice the learning rate", "first", ("optimizer.learning_rate=1.6e-3",)),
-    "free": Step("the stem alone is frozen", "first", ("freeze_stages=1",)),
-    "mosaic": Step("mosaic in every other view", "first", ("augment.mosaic=0.5", "augment.plain_epochs=1")),
-    "paste": Step("an object pasted into each view", "first", ("augment.paste=1", "augment.plain_epochs=1")),
-    "scale": Step("larger and smaller views", "first", ("augment.scale=[0.4,2.5]",)),
-    "whole-box": Step("all of a box is positive", "first", ("assign.center_radius=0",)),
+    "rate": Step("twice the learning rate", "live-norm", ("optimizer.learning_rate=1.6e-3",)),
+    "free": Step("the stem alone stays as it was", "live-norm", ("freeze_stages=1",)),
+    "mosaic": Step(
+        "mosaic in every other view", "live-norm", ("augment.mosaic=0.5", "augment.plain_epochs=1"),
+    ),
+    "paste": Step(
+        "an object pasted into each view", "live-norm", ("augment.paste=1", "augment.plain_epochs=1"),
+    ),
+    "scale": Step("larger and smaller views", "live-norm", ("augment.scale=[0.4,2.5]",)),
+    "whole-box": Step("all of a box is positive", "live-norm", ("assign.center_radius=0",)),
     "four-levels": Step(
-        "no P7", "first",
+        "no P7", "live-norm",
         ("network.strides=[8,16,32,64]", f"assign.ranges={ranges(4)}"),
     ),
 }  # fmt: skip
