@@ -74,18 +74,20 @@ STEPS: Mapping[str, Step] = {
     ),
     "iou-quality": Step("the center-ness branch learns IoU", "live-norm", ("loss.quality=iou",)),
     "neck": Step(
-        "path aggregation, 128 wide, towers of two", "live-norm",
+        "path aggregation, 128 wide, towers of two", "task-aligned",
         ("network.neck=pan", "network.fpn_channels=128", "network.tower_depth=2"),
     ),
-    "rate": Step("twice the learning rate", "live-norm", ("optimizer.learning_rate=1.6e-3",)),
-    "free": Step("the stem alone stays as it was", "live-norm", ("freeze_stages=1",)),
+    "rate": Step("twice the learning rate", "task-aligned", ("optimizer.learning_rate=1.6e-3",)),
+    "free": Step("the stem alone stays as it was", "task-aligned", ("freeze_stages=1",)),
     "mosaic": Step(
-        "mosaic in every other view", "live-norm", ("augment.mosaic=0.5", "augment.plain_epochs=1"),
+        "mosaic in every other view", "task-aligned", ("augment.mosaic=0.5", "augment.plain_epochs=1"),
     ),
     "paste": Step(
-        "an object pasted into each view", "live-norm", ("augment.paste=1", "augment.plain_epochs=1"),
+        "an object pasted into each view", "task-aligned", ("augment.paste=1", "augment.plain_epochs=1"),
     ),
-    "scale": Step("larger and smaller views", "live-norm", ("augment.scale=[0.4,2.5]",)),
+    "scale": Step("larger and smaller views", "task-aligned", ("augment.scale=[0.4,2.5]",)),
+    "both": Step("a branch that learns IoU beside", "task-aligned", ("loss.quality=iou",)),
+    "longer": Step("three times as long", "task-aligned", ("epochs=18",)),
     "whole-box": Step("all of a box is positive", "live-norm", ("assign.center_radius=0",)),
     "four-levels": Step(
         "no P7", "live-norm",
