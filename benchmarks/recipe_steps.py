@@ -87,6 +87,8 @@ STEPS: Mapping[str, Step] = {
     ),
     "scale": Step("larger and smaller views", "task-aligned", ("augment.scale=[0.4,2.5]",)),
     "both": Step("a branch that learns IoU beside", "task-aligned", ("loss.quality=iou",)),
+    "half": Step("half the pictures, as many steps", "task-aligned", ("max_images=2097", "epochs=12")),
+    "quarter": Step("a quarter of them, as many steps", "task-aligned", ("max_images=1049", "epochs=24")),
     "longer": Step("three times as long", "task-aligned", ("epochs=18",)),
     "whole-box": Step("all of a box is positive", "live-norm", ("assign.center_radius=0",)),
     "four-levels": Step(

@@ -246,7 +246,7 @@ class TrainConfig:
     precision        of the network while it trains: "fp32", or mixed with "bf16" or "fp16"
     compile          torch.compile
     nms_iou          of the detector's post-processing
-    max_images       0: all
+    max_images       so many of the training pictures, evenly spread; 0: all
     """
 
     network: NetworkConfig

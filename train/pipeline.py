@@ -22,6 +22,7 @@ from fcos_edge.detector import Detector
 from fcos_edge.draw import draw_detections
 from fcos_edge.image import read_image_bgr
 from fcos_edge.runtime import UInt8Array
+from fcos_edge.sources import spread
 from fcos_edge.spec import ModelSpec
 from fcos_edge.train.assign import find_method
 from fcos_edge.train.checkpoint import Checkpoint, as_stored, load_checkpoint
@@ -96,7 +97,8 @@ def read_data(run: Run, processes: Processes, say: Callable[[str], None]) -> Tra
         for picture in read_pictures(path, split, run.classes, run.config.crowd, run.licence)
     ]
     training, held_out = hold_out(apply(report, pictures), run.count_held_out(len(pictures)))
-    training = training[: run.config.max_images or None]
+    if run.config.max_images:
+        training = spread(training, run.config.max_images)  # of all sets, which come one after the other
     # Names, not places: the checkpoint is for others, too.
     described = [{**row, "path": Path(row["path"]).name} for row in report.to_dict()["sets"]]
     return processes.share(TrainingData(training, held_out, described[: len(sets)]))
