@@ -34,13 +34,17 @@ def small_checkpoint(classes: tuple[str, ...] = ("one", "two", "three")) -> Chec
     """Calibrated on noise."""
     torch.manual_seed(0)
     config = NetworkConfig(len(classes), fpn_channels=16, tower_depth=1)
+    return calibrated_on_noise(config, ModelSpec("small", classes, (_SIDE, _SIDE), config.mean, config.std))
+
+
+def calibrated_on_noise(config: NetworkConfig, spec: ModelSpec) -> Checkpoint:
+    """A checkpoint of random weights with a record."""
     network = Fcos(config).eval()
     # An untrained network is sure of nothing: let it find something everywhere.
     assert network.head.logits.bias is not None
     torch.nn.init.zeros_(network.head.logits.bias)
-    spec = ModelSpec("small", classes, (_SIDE, _SIDE), config.mean, config.std)
     record = calibrate(deploy(network, spec.input_hw), [noise(seed) for seed in range(4)], spec)
-    return Checkpoint(network, config, spec, (0.5,) * len(classes), record=record.to_dict())
+    return Checkpoint(network, config, spec, (0.5,) * len(spec.classes), record=record.to_dict())
 
 
 def noise(seed: int, size_hw: tuple[int, int] = (120, 160)) -> UInt8Array:
@@ -50,8 +54,13 @@ def noise(seed: int, size_hw: tuple[int, int] = (120, 160)) -> UInt8Array:
     return np.asarray(cv2.resize(coarse, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-def write_bundle(folder: Path, checkpoint: Checkpoint, picture_bgr: UInt8Array) -> None:
-    """All formats in fp32 and int8, the record, and one golden picture."""
+def write_bundle(
+    folder: Path,
+    checkpoint: Checkpoint,
+    picture_bgr: UInt8Array,
+    precisions: tuple[Precision, ...] = PRECISIONS,
+) -> None:
+    """All formats, the record, and one golden picture."""
     assert checkpoint.record is not None
     record = Record.from_dict(dict(checkpoint.record))
     spec = checkpoint.spec
@@ -59,7 +68,7 @@ def write_bundle(folder: Path, checkpoint: Checkpoint, picture_bgr: UInt8Array) 
     artifacts = []
     for name in format_names():
         writer = load_writer(name)
-        for precision in PRECISIONS:
+        for precision in precisions:
             files = writer.write(folder, graph, record, spec, precision, checkpoint.operating_thresholds)
             entries = tuple(map(describe_file, files))
             artifacts.append(ManifestArtifact(entries, cast(Format, name), precision))

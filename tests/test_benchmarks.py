@@ -289,6 +289,18 @@ def test_assign_speed__all_ways_give_the_same(repo_root: Path, tmp_path: Path) -
     assert {"naive, all", "fcos, all", "fcos, targets", "atss, all"} <= set(document["figures"])
 
 
+def test_untrained_bundle__of_any_shape_can_be_timed(repo_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "wide"
+    command = (
+        sys.executable, repo_root / "benchmarks" / "untrained_bundle.py", "smoke", "--out", out,
+        "--set", "network.neck=pan", "--set", "network.tower_depth=1",
+    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(repo_root)}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    _, document = _run(repo_root, tmp_path / "x.json", "int8_cost", out, "--rounds", 1, "--calls", 1)
+    assert len(document["figures"]) == len(RUNTIMES)
+
+
 def test_int8_cost__compares_every_bundle_with_the_first(
     repo_root: Path, bundle: Path, tmp_path: Path
 ) -> None:
