@@ -267,18 +267,17 @@ def test_bf16_speed__three_ways_take_turns(repo_root: Path, tmp_path: Path) -> N
 def test_recipe_steps__a_step_is_its_base_with_something_changed(repo_root: Path, tmp_path: Path) -> None:
     data = make_coco_set(tmp_path / "shapes", "train", 6)
     command = (
-        "--data", data, "--out", tmp_path / "runs", "--only", "first,mosaic", "--classes", ",".join(CLASSES),
+        "--data", data, "--out", tmp_path / "runs", "--only", "first,live-norm", "--classes", ",".join(CLASSES),
         "--set", "epochs=1", "--set", "input_hw=[64,64]", "--hold-out", 2, "--threads", 1,
     )  # fmt: skip
     printed, document = _run(repo_root, tmp_path / "x.json", "recipe_steps", *command)
-    assert set(document["figures"]) == {"first", "mosaic"}
-    assert "mosaic in every other view" in printed
+    assert set(document["figures"]) == {"first", "live-norm"}
+    assert "normalization trains" in printed
     configs = []
-    for name in ("first", "mosaic"):
+    for name in ("first", "live-norm"):
         checkpoint = load_checkpoint(tmp_path / "runs" / f"{name}-seed0" / f"{name}-seed0.safetensors")
         configs.append({**checkpoint.config, "made_with": None})
-    augment = {**configs[0]["augment"], "mosaic": 0.5, "plain_epochs": 1}
-    assert configs[1] == {**configs[0], "augment": augment}
+    assert configs[1] == {**configs[0], "frozen_norm": False}
     # What is there is measured, and not trained again.
     again = _run(repo_root, tmp_path / "x.json", "recipe_steps", *command)[1]
     assert again["figures"] == document["figures"]

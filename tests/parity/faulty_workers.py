@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import fcos_edge
@@ -89,4 +90,6 @@ def children_of(pid: int) -> set[int]:
 
 
 def own_children() -> set[int]:
-    return children_of(os.getpid())
+    """Without the tracker that multiprocessing starts once and keeps, wherever this process used it before."""
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
+    return children_of(os.getpid()) - {tracker}
