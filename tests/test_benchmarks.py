@@ -267,8 +267,8 @@ def test_bf16_speed__three_ways_take_turns(repo_root: Path, tmp_path: Path) -> N
 def test_recipe_steps__a_step_is_its_base_with_something_changed(repo_root: Path, tmp_path: Path) -> None:
     data = make_coco_set(tmp_path / "shapes", "train", 6)
     command = (
-        "--data", data, "--out", tmp_path / "runs", "--only", "first,live-norm", "--classes", ",".join(CLASSES),
-        "--set", "epochs=1", "--set", "input_hw=[64,64]", "--hold-out", 2, "--threads", 1,
+        "--data", data, "--out", tmp_path / "runs", "--only", "first,live-norm",
+        "--classes", ",".join(CLASSES), "--set", "epochs=1", "--set", "input_hw=[64,64]", "--hold-out", 2, "--threads", 1,
     )  # fmt: skip
     printed, document = _run(repo_root, tmp_path / "x.json", "recipe_steps", *command)
     assert set(document["figures"]) == {"first", "live-norm"}

@@ -90,6 +90,6 @@ def children_of(pid: int) -> set[int]:
 
 
 def own_children() -> set[int]:
-    """Without the tracker that multiprocessing starts once and keeps, wherever this process used it before."""
+    """Without the tracker that multiprocessing starts at its first use in a process, and keeps."""
     tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
     return children_of(os.getpid()) - {tracker}
