@@ -268,7 +268,8 @@ def test_recipe_steps__a_step_is_its_base_with_something_changed(repo_root: Path
     data = make_coco_set(tmp_path / "shapes", "train", 6)
     command = (
         "--data", data, "--out", tmp_path / "runs", "--only", "first,live-norm",
-        "--classes", ",".join(CLASSES), "--set", "epochs=1", "--set", "input_hw=[64,64]", "--hold-out", 2, "--threads", 1,
+        "--classes", ",".join(CLASSES), "--set", "epochs=1", "--set", "input_hw=[64,64]",
+        "--hold-out", 2, "--threads", 1,
     )  # fmt: skip
     printed, document = _run(repo_root, tmp_path / "x.json", "recipe_steps", *command)
     assert set(document["figures"]) == {"first", "live-norm"}
