@@ -28,7 +28,7 @@ def make_optimizer(config: OptimizerConfig, network: Fcos) -> torch.optim.Optimi
             groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
-    # On a CPU a fifth of the time of a loop over the tensors: 16 ms of a step of 220.
+    # On a CPU, too, several times as fast as a loop over hundreds of small tensors.
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 

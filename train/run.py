@@ -32,12 +32,8 @@ from fcos_edge.writing import naming
 NO_WEIGHTS = "none"
 LICENSED = "training_pictures"  # of the spec's provenance: which pictures, where not all
 MOST_HELD_OUT = 200
-_OPTIONAL = (
-    "qat",
-    "start",
-    "teacher",
-    "licence",
-)  # in run.json only where they are used: older ones lack them
+# In run.json only where they are used: older ones lack them.
+_OPTIONAL = ("qat", "start", "teacher", "licence")
 
 
 @dataclass(frozen=True)
